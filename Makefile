@@ -1,0 +1,74 @@
+# Needs Go and a C compiler; `make test` and `make demo` install Postgres and Redis where they are missing.
+
+GO          ?= go
+PKGS        ?= ./...
+TESTFLAGS   ?=
+TIMEOUT     ?= 10m
+FUZZTIME    ?= 30s
+BENCHTIME   ?= 1s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+WITHSERVERS := bin/withservers
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Built rather than run by "go run", which would turn every exit code into 1 and swallow signals.
+.PHONY: $(WITHSERVERS)
+$(WITHSERVERS):
+	@$(GO) build -o $@ ./internal/cmd/withservers
+
+.PHONY: servers
+servers:
+	@sh scripts/ensure-servers.sh >&2
+
+.PHONY: demo
+demo: servers $(WITHSERVERS) ## the small shop, first with a hand-written dual write, then through wtcache
+	@$(WITHSERVERS) -- $(GO) run ./examples/shop/demo
+
+.PHONY: test
+test: servers vet format-check race ## vet, gofmt and every test, with the race detector
+
+.PHONY: race
+race: servers $(WITHSERVERS) ## every test, with the race detector
+	@echo "==> go test -race $(PKGS)"
+	@$(WITHSERVERS) -- $(GO) test -race -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
+
+.PHONY: integration
+integration: servers $(WITHSERVERS) ## every test, never from the test cache; a missing server is a failure
+	@echo "==> go test -race -count=1 $(PKGS), servers required"
+	@WTCACHE_TEST_REQUIRE=1 $(WITHSERVERS) -- $(GO) test -race -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
+
+.PHONY: fuzz
+fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)
+	@$(WITHSERVERS) -- sh scripts/fuzz.sh $(FUZZTIME) $(PKGS)
+
+.PHONY: bench
+bench: servers $(WITHSERVERS) ## every benchmark for BENCHTIME (1s)
+	@$(WITHSERVERS) -- $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
+
+.PHONY: lint
+lint: vet format-check ## vet, gofmt and staticcheck
+	@echo "==> staticcheck $(PKGS)"
+	@$(GO) run $(STATICCHECK) $(PKGS)
+
+.PHONY: generate
+generate: ## write again what is generated: the rule files' JSON Schema
+	$(GO) generate $(PKGS)
+
+.PHONY: vet
+vet:
+	@echo "==> go vet $(PKGS)"
+	@$(GO) vet $(PKGS)
+
+.PHONY: format-check
+format-check:
+	@echo "==> gofmt"
+	@wrong=$$(gofmt -l .); \
+		if [ -n "$$wrong" ]; then echo "not formatted by gofmt:"; echo "$$wrong"; exit 1; fi
+
+.PHONY: clean
+clean:
+	rm -rf bin

@@ -1,0 +1,152 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql/driver"
+	"slices"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// autocommit carries out a ruled write outside a transaction. Where every key is
+// known beforehand the keys are fenced first and the statement commits by itself;
+// else it runs in a transaction of ours, so that what it captured can be fenced before COMMIT.
+func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, error) {
+	c.tx = txState{statements: 1, session: c.tx.session}
+	defer c.endTx()
+	if st.action != actCoarse {
+		if c.engine.eventual(st.table) && len(st.coarse) == 0 && st.action == actPrecise {
+			return c.writeEventual(ctx, st, r)
+		}
+		if st.pinned != nil && !c.engine.eventual(st.table) {
+			if keys, ok := c.resolve(st, r.args); ok {
+				return c.fenceFirst(ctx, st, r, keys)
+			}
+		}
+	}
+	return c.lockFirst(ctx, st, r)
+}
+
+// lockFirst runs the statement in a transaction of ours.
+func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, error) {
+	c.engine.stats.lockFirst.Add(1)
+	base, err := c.base.begin.BeginTx(ctx, driver.TxOptions{})
+	if err != nil {
+		return response{}, err
+	}
+	c.tx.open = true
+	res, err := c.lockedWrite(ctx, st, r)
+	if err != nil {
+		_ = base.Rollback() // the statement's own error is the one to return
+		return response{}, err
+	}
+	if err := c.commit(ctx, base.Commit, base.Rollback); err != nil {
+		return response{}, err
+	}
+	return res, nil
+}
+
+// lockedWrite runs the statement and reads its rows to the end, so that what is
+// captured is complete and a COMMIT that fails is the caller's error, not the rows'.
+func (c *conn) lockedWrite(ctx context.Context, st *step, r request) (response, error) {
+	res, err := c.writeInTx(ctx, st, r)
+	if err != nil || res.rows == nil {
+		return res, err
+	}
+	res.rows, err = bufferRows(res.rows)
+	return res, err
+}
+
+// fenceFirst fences the keys and lets the statement commit by itself: no BEGIN, no
+// COMMIT, and a row lock that is held no longer than without us.
+func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []string) (response, error) {
+	e := c.engine
+	e.stats.fenceFirst.Add(1)
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	o := &owed{strict: make(map[string]cachesync.Entry, len(keys))}
+	for _, key := range keys {
+		o.strict[key] = cachesync.Entry{}
+	}
+	held, err := e.fence(ctx, o)
+	if err != nil && refuses(st) {
+		e.stats.refused.Add(1)
+		held.release(ctx)
+		return response{}, &RefusedError{Rules: []string{st.table.Name.String()}, Err: err}
+	}
+	crashPoint("fenced")
+	res, err := c.lockedWrite(ctx, st, r)
+	crashPoint("committed")
+	c.endFenceFirst(ctx, held, err)
+	crashPoint("applied")
+	if err != nil {
+		return response{}, err
+	}
+	return res, nil
+}
+
+// endFenceFirst gives the fenced keys what was captured. A captured key that was not
+// fenced is a bug of the plan: it is counted and made absent.
+func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error) {
+	oc := outcomeOf(err)
+	if oc == outcomeInDoubt && !c.tx.started && c.unsent(err) {
+		oc = outcomeAborted
+	}
+	if oc == outcomeCommitted {
+		captured := c.settle()
+		for _, t := range captured.coarse {
+			c.engine.stats.keyMismatches.Add(1)
+			c.engine.sync.OweSweep(t.Barrier, globsOf(t))
+		}
+		for key, entry := range captured.strict {
+			if _, fenced := held.owed.strict[key]; !fenced {
+				c.mismatch(ctx, key)
+				continue
+			}
+			held.owed.strict[key] = entry
+		}
+		if len(c.tx.log) == 0 {
+			oc = outcomeAborted // no row was touched: nothing changed
+		}
+	}
+	c.tx.log = nil
+	held.end(ctx, oc)
+}
+
+func (c *conn) mismatch(ctx context.Context, key string) {
+	c.engine.stats.keyMismatches.Add(1)
+	c.engine.once("mismatch", "a row had another key than was fenced before its write; its entry was made absent", "key", key)
+	if err := c.engine.sync.Invalidate(context.WithoutCancel(ctx), []string{key}, ""); err != nil {
+		c.engine.sync.Owe([]string{key})
+	}
+}
+
+// writeEventual runs the statement as it would run without us and applies
+// afterwards by version alone.
+func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response, error) {
+	res, err := c.lockedWrite(ctx, st, r)
+	if err != nil {
+		if outcomeOf(err) == outcomeInDoubt {
+			c.engine.stats.inDoubt.Add(1)
+		}
+		c.tx.log = nil
+		return response{}, err
+	}
+	o := c.settle()
+	c.tx.log = nil
+	if !o.empty() {
+		(&fences{engine: c.engine, owed: o}).end(ctx, outcomeCommitted)
+	}
+	return res, nil
+}
+
+// resolve gives the keys that the step's arguments pin.
+func (c *conn) resolve(st *step, args []driver.NamedValue) (keys []string, ok bool) {
+	if hasOptions(args) {
+		return nil, false
+	}
+	return st.pinned.resolve(args)
+}
+
+func refuses(st *step) bool { return st.table.Rule.RedisDown == rules.Refuse }

@@ -1,0 +1,27 @@
+// Package cachesync keeps Redis entries true to a database: the Redis side of
+// wtcache's protocol. It knows keys and bytes, and no SQL.
+//
+// A writer puts a fence on every key that its commit may change, waits for the
+// acknowledgement, commits, and ends the fence by the commit's outcome:
+//
+//	fence, err := client.Fence(ctx, keys) // before anything that can commit is sent
+//	…                                     // COMMIT
+//	fence.Apply(ctx, entries)             // committed for certain
+//	fence.Abort(ctx)                      // rolled back for certain
+//	fence.Leave()                         // in doubt: the fence expires by itself
+//
+// A reader gets the value, or takes a lease, reads the database only after the
+// lease was granted, and fills:
+//
+//	value, ok, err := client.Get(ctx, key, format, schema)
+//	lease, err := client.Lease(ctx, key, format, schema)
+//	…                                     // the database snapshot, then BarrierHeld
+//	client.Fill(ctx, lease, entry)
+//
+// A value lives under its own key, everything else in a short-lived sibling in
+// the same slot, so that a hit is a plain GET and foreign readers see a value
+// or nothing. Every step is one script (lua/*.lua) that touches this key and
+// its siblings alone, and reads the server's clock.
+//
+// Redis 6.2 or later is needed, a single server, Sentinel or Cluster.
+package cachesync

@@ -1,0 +1,201 @@
+package cachesync
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Format says how an entry is stored under its key.
+type Format uint8
+
+const (
+	// Envelope is one JSON string: a header at fixed offsets, then the payload
+	// under "data".
+	Envelope Format = iota
+	// Plain is the bare payload, with the header in a sibling key of the same
+	// life.
+	Plain
+)
+
+// String gives the name that rule files and scripts use.
+func (f Format) String() string {
+	if f == Plain {
+		return "plain"
+	}
+	return "envelope"
+}
+
+// Entry is what a committed write, or a reader's fill, stores under a key.
+type Entry struct {
+	// Payload is the stored bytes, JSON in an envelope. Empty means none: the
+	// key becomes absent and the other fields do not matter.
+	Payload []byte
+	// Version is the change's place in commit order: 24 hex digits. A fill's
+	// version is always 0, whatever stands here.
+	Version string
+	// Schema is the fingerprint of the payload's shape: 8 hex digits.
+	Schema string
+	// TTL is the life of the value, at least a millisecond; Jitter, from 0 to
+	// 1, is the part of it by which the life is shortened at random.
+	TTL    time.Duration
+	Jitter float64
+	Format Format
+}
+
+// Value is an entry as a reader found it.
+type Value struct {
+	Payload []byte
+	// Version is 24 hex digits, all zero for a value that a reader filled.
+	Version string
+	// WrittenAt is when it was stored, by the Redis server's clock, to the
+	// millisecond.
+	WrittenAt time.Time
+}
+
+const (
+	versionDigits = 24
+	schemaDigits  = 8
+)
+
+// fillVersion comes before the version of every written value.
+var fillVersion = strings.Repeat("0", versionDigits)
+
+// The header's parts and the offsets they lead to. Scripts rely on them.
+const (
+	headOpen     = `{"version":"`
+	headWritten  = `","written_at":`
+	headChecksum = `,"checksum":"`
+	headSchema   = `","schema":"`
+	headData     = `","data":`
+	headEnd      = `"}`
+
+	atVersion  = len(headOpen)
+	atWritten  = atVersion + versionDigits + len(headWritten)
+	atChecksum = atWritten + 13 + len(headChecksum)
+	atSchema   = atChecksum + 8 + len(headSchema)
+	atTail     = atSchema + schemaDigits
+	atData     = atTail + len(headData)
+)
+
+// encoded is an entry in the pieces that the scripts put together around the
+// time of writing. The zero value stores nothing.
+type encoded struct {
+	format              Format
+	ttlMillis           int64
+	version, head, tail string
+	payload             []byte
+}
+
+// none is an entry without a payload; its version still counts for apply_cas.
+func none(version string) encoded {
+	return encoded{version: version, ttlMillis: 1}
+}
+
+// encode checks an entry and cuts it into pieces. Without a payload only the
+// version is kept. The version argument replaces the entry's own.
+func (e Entry) encode(version string) (encoded, error) {
+	if len(e.Payload) == 0 {
+		return none(version), nil
+	}
+	schema := strings.ToLower(e.Schema)
+	switch {
+	case !isHex(schema, schemaDigits):
+		return encoded{}, fmt.Errorf("%w: schema %q is not %d hex digits", ErrEntry, e.Schema, schemaDigits)
+	case e.TTL < time.Millisecond:
+		return encoded{}, fmt.Errorf("%w: life %v is under a millisecond", ErrEntry, e.TTL)
+	case !(e.Jitter >= 0 && e.Jitter <= 1):
+		return encoded{}, fmt.Errorf("%w: jitter %v is not between 0 and 1", ErrEntry, e.Jitter)
+	case e.Format != Envelope && e.Format != Plain:
+		return encoded{}, fmt.Errorf("%w: format %d is unknown", ErrEntry, e.Format)
+	}
+	end := headData
+	if e.Format == Plain {
+		end = headEnd
+	}
+	return encoded{
+		format:    e.Format,
+		ttlMillis: e.ttlMillis(),
+		version:   version,
+		head:      headOpen + version + headWritten,
+		tail:      headChecksum + checksum(e.Payload) + headSchema + schema + end,
+		payload:   e.Payload,
+	}, nil
+}
+
+// ttlMillis draws the jitter.
+func (e Entry) ttlMillis() int64 {
+	life := time.Duration(float64(e.TTL) * (1 - e.Jitter*rand.Float64()))
+	return max(life.Milliseconds(), 1)
+}
+
+// checksum is the first 8 hex digits of SHA-256 over the payload.
+func checksum(payload []byte) string {
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:4])
+}
+
+// normalVersion gives a version in lower case, so that scripts compare it
+// digit by digit.
+func normalVersion(version string) (string, error) {
+	if !isHex(version, versionDigits) {
+		return "", fmt.Errorf("%w: version %q is not %d hex digits", ErrEntry, version, versionDigits)
+	}
+	return strings.ToLower(version), nil
+}
+
+func isHex(s string, digits int) bool {
+	if len(s) != digits {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if !('0' <= s[i] && s[i] <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// verdict is what a reader makes of stored bytes.
+type verdict int
+
+const (
+	valid verdict = iota
+	otherSchema
+	damaged
+)
+
+// decode reads a stored value. In Plain, meta is the sibling's text; without it
+// nothing is known about the value, so it is one of another schema.
+func decode(format Format, raw, meta, schema string) (Value, verdict) {
+	header, payload := raw, ""
+	switch {
+	case format == Plain:
+		header, payload = meta, raw
+		if len(meta) != atTail+len(headEnd) {
+			return Value{}, otherSchema
+		}
+	case len(raw) < atData+2 || raw[len(raw)-1] != '}' || raw[atTail:atData] != headData:
+		return Value{}, otherSchema
+	default:
+		payload = raw[atData : len(raw)-1]
+	}
+	if !strings.HasPrefix(header, headOpen) || !strings.EqualFold(header[atSchema:atTail], schema) {
+		return Value{}, otherSchema
+	}
+	written, err := strconv.ParseInt(header[atWritten:atWritten+13], 10, 64)
+	bytes := []byte(payload)
+	if err != nil || header[atChecksum:atChecksum+8] != checksum(bytes) {
+		return Value{}, damaged
+	}
+	return Value{
+		Payload:   bytes,
+		Version:   header[atVersion : atVersion+versionDigits],
+		WrittenAt: time.UnixMilli(written),
+	}, valid
+}

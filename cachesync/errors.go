@@ -1,0 +1,135 @@
+package cachesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	// ErrUnavailable is wrapped by every error that means "Redis did not do it":
+	// unreachable, too slow, breaker open, or the command was refused. A
+	// caller's own cancelled context is not one of them.
+	ErrUnavailable = errors.New("wtcache: redis is unavailable")
+
+	// ErrClosed is returned by Fence after Close.
+	ErrClosed = errors.New("wtcache: cachesync client is closed")
+
+	// ErrEntry is wrapped by errors about an Entry or a version that cannot be
+	// stored: it is a mistake of the program, not of Redis.
+	ErrEntry = errors.New("wtcache: invalid cache entry")
+
+	// ErrUnfenced is reported when Apply is given an entry of a key that its
+	// fence does not hold. The key is made absent.
+	ErrUnfenced = errors.New("wtcache: entry of a key that was not fenced")
+
+	// ErrDebtsLost is reported by Close when invalidations were still owed.
+	ErrDebtsLost = errors.New("wtcache: owed invalidations were lost")
+)
+
+// FenceError says which keys could not be fenced. Nothing may be committed
+// under the protocol after it. Tokens that may have got through stay on their
+// keys, which keeps the keys out of use, until they expire: that is the safe
+// end for a caller who commits all the same. A caller who does not commit
+// should call Abort.
+type FenceError struct {
+	// Fenced keys were acknowledged; Failed keys were not, though their
+	// request may have got through.
+	Fenced, Failed []string
+	// Err wraps ErrUnavailable, or the caller's context error.
+	Err error
+
+	fence *Fence
+}
+
+// Error names the number of keys and the first that failed.
+func (e *FenceError) Error() string {
+	return fmt.Sprintf("fence %d of %d keys (first %q): %v",
+		len(e.Failed), len(e.Failed)+len(e.Fenced), e.Failed[0], e.Err)
+}
+
+// Unwrap gives Err.
+func (e *FenceError) Unwrap() error { return e.Err }
+
+// Abort releases the tokens that may have got through. It may be called only
+// when the transaction was rolled back for certain, or never sent.
+func (e *FenceError) Abort(ctx context.Context) {
+	if e.fence != nil {
+		e.fence.Abort(ctx)
+	}
+}
+
+// KeysError says which keys an operation could not reach. It wraps
+// ErrUnavailable or the caller's context error.
+type KeysError struct {
+	Op   string
+	Keys []string
+	Err  error
+}
+
+// Error names the operation, the number of keys and the first.
+func (e *KeysError) Error() string {
+	return fmt.Sprintf("%s %d keys (first %q): %v", e.Op, len(e.Keys), e.Keys[0], e.Err)
+}
+
+// Unwrap gives Err.
+func (e *KeysError) Unwrap() error { return e.Err }
+
+// explain turns the error of a request into one for the caller: the caller's
+// own context error where that was the cause, else one that wraps
+// ErrUnavailable.
+func explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := callerGone(ctx); cause != nil {
+		return fmt.Errorf("call redis: %w", cause)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// callerGone gives the error of a context that has ended. A socket's deadline,
+// taken from the context's, can pass a moment before the context notices.
+func callerGone(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// isReply says whether the error is an answer of the server, which then is
+// alive, rather than a failure to get one.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// isOutage says whether an error counts against the breaker. A server that
+// loads its data or lost its master answers, but does nothing.
+func isOutage(err error) bool {
+	if err == nil {
+		return false
+	}
+	if !isReply(err) {
+		return true
+	}
+	for _, prefix := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func isNoScript(err error) bool {
+	return err != nil && (errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT"))
+}

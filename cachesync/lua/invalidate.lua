@@ -1,0 +1,31 @@
+-- invalidate makes the key absent for somebody who holds no fence: the follower, the
+-- outbox, a debt, a sweep.
+--
+-- KEYS    -> key, control key, meta sibling
+-- ARGV[1] -> version: spares a value that is not older; empty spares nothing
+-- Returns what was met: 'fence' (its floor is raised, or it is dirty), 'lease' (ended),
+-- 'deleted' or 'kept' (a value), 'absent'.
+local version = ARGV[1]
+local answer = 'absent'
+local state = control()
+if redis.call('EXISTS', key) == 1 then
+  answer = 'kept'
+  local had = version ~= '' and stored_version()
+  if not had or older(had, version) then
+    remove()
+    answer = 'deleted'
+  end
+end
+if state == 'fence' then
+  if version == '' then
+    redis.call('HSET', ctl, 'dirty', '1')
+  elseif older(redis.call('HGET', ctl, 'floor') or '', version) then
+    redis.call('HSET', ctl, 'floor', version)
+  end
+  return 'fence'
+end
+if state == 'lease' then
+  redis.call('DEL', ctl)
+  if answer == 'absent' then return 'lease' end
+end
+return answer

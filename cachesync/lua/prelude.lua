@@ -1,0 +1,86 @@
+-- Shared head of every script: it is put before each of them when they are loaded.
+--
+-- KEYS[1] -> the key
+-- KEYS[2] -> its control key: a string is a lease (the reader's nonce), a hash is a fence
+--            (t:<token> = expiry in ms by this server's clock, floor = version, dirty = 1)
+-- KEYS[3] -> its meta sibling (format plain)
+-- All three lie in one slot.
+local key, ctl, meta = KEYS[1], KEYS[2], KEYS[3]
+
+-- The server's clock decides, never a client's. Milliseconds fit a double exactly.
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+-- ms spells a number of milliseconds without an exponent.
+local function ms(n)
+  return string.format('%.0f', n)
+end
+
+-- control drops the tokens that are past their expiry (which makes the fence dirty) and
+-- answers what is left: 'none', 'lease', or 'fence' with the number of live tokens and
+-- the latest expiry among them. A fence without a live token is none.
+local function control()
+  local kind = redis.call('TYPE', ctl).ok
+  if kind == 'none' then return 'none', 0, 0 end
+  if kind == 'string' then return 'lease', 0, 0 end
+  local live, longest, dead = 0, 0, {}
+  local fields = redis.call('HGETALL', ctl)
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 2) == 't:' then
+      local expiry = tonumber(fields[i + 1])
+      if expiry > now then
+        live = live + 1
+        if expiry > longest then longest = expiry end
+      else
+        dead[#dead + 1] = fields[i]
+      end
+    end
+  end
+  if live == 0 then
+    redis.call('DEL', ctl)
+    return 'none', 0, 0
+  end
+  for i = 1, #dead do redis.call('HDEL', ctl, dead[i]) end
+  if #dead > 0 then redis.call('HSET', ctl, 'dirty', '1') end
+  return 'fence', live, longest
+end
+
+-- older: does version a come before version b? Lua orders strings by the server's locale
+-- and its numbers lose bits past 2^53, so three pieces of 32 bits are compared. The empty
+-- version comes before every other.
+local function older(a, b)
+  for at = 1, 17, 8 do
+    local x = tonumber(string.sub(a, at, at + 7), 16) or -1
+    local y = tonumber(string.sub(b, at, at + 7), 16) or -1
+    if x ~= y then return x < y end
+  end
+  return false
+end
+
+-- stored_version reads the version at its fixed offset, nil where the value is not ours.
+local function stored_version()
+  local from = key
+  if redis.call('EXISTS', meta) == 1 then from = meta end
+  local head = redis.pcall('GETRANGE', from, 0, 50)
+  if type(head) ~= 'string' then return nil end
+  local version = string.match(head, '^{"version":"(%x+)","written_at":$')
+  if version and #version == 24 then return version end
+  return nil
+end
+
+local function remove()
+  redis.call('DEL', key, meta)
+end
+
+-- store writes the value. The header is head .. written_at .. tail in both formats: before
+-- the payload in an envelope, alone in the meta sibling of a plain value.
+local function store(format, ttl, head, tail, payload)
+  local header = head .. ms(now) .. tail
+  if format == 'plain' then
+    redis.call('SET', key, payload, 'PX', ttl)
+    redis.call('SET', meta, header, 'PX', ttl)
+  else
+    redis.call('SET', key, header .. payload .. '}', 'PX', ttl)
+    redis.call('DEL', meta)
+  end
+end

@@ -1,0 +1,207 @@
+package cachesync
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+//go:embed lua/prelude.lua
+var prelude string
+
+var (
+	//go:embed lua/fence.lua
+	fenceLua string
+	//go:embed lua/renew.lua
+	renewLua string
+	//go:embed lua/apply.lua
+	applyLua string
+	//go:embed lua/abort.lua
+	abortLua string
+	//go:embed lua/lease.lua
+	leaseLua string
+	//go:embed lua/fill.lua
+	fillLua string
+	//go:embed lua/release.lua
+	releaseLua string
+	//go:embed lua/invalidate.lua
+	invalidateLua string
+	//go:embed lua/apply_cas.lua
+	applyCASLua string
+	//go:embed lua/barrier.lua
+	barrierLua string
+)
+
+// script is a Lua source and the digest that Redis knows it by.
+type script struct {
+	source, digest string
+}
+
+func newScript(body string) *script {
+	source := prelude + "\n" + body
+	sum := sha1.Sum([]byte(source))
+	return &script{source: source, digest: hex.EncodeToString(sum[:])}
+}
+
+var (
+	fenceScript      = newScript(fenceLua)
+	renewScript      = newScript(renewLua)
+	applyScript      = newScript(applyLua)
+	abortScript      = newScript(abortLua)
+	leaseScript      = newScript(leaseLua)
+	fillScript       = newScript(fillLua)
+	releaseScript    = newScript(releaseLua)
+	invalidateScript = newScript(invalidateLua)
+	applyCASScript   = newScript(applyCASLua)
+	barrierScript    = newScript(barrierLua)
+)
+
+// call is one script to run on one key, and what came of it.
+type call struct {
+	script *script
+	names  siblings
+	args   []any
+	size   int // rough bytes of the arguments, for chunking
+	// fresh, where set, mints the call a new token before it is issued again:
+	// a token goes out once.
+	fresh func()
+
+	val any
+	err error
+}
+
+func (s *script) on(names siblings, args ...any) *call {
+	return &call{script: s, names: names, args: args, size: 3 * len(names.meta)}
+}
+
+// command spells the call as EVALSHA, or as EVAL for a server that does not
+// know the script yet.
+func (k *call) command(full bool) []any {
+	name, text := "evalsha", k.script.digest
+	if full {
+		name, text = "eval", k.script.source
+	}
+	args := make([]any, 0, 6+len(k.args))
+	args = append(args, name, text, 3, k.names.key, k.names.control, k.names.meta)
+	return append(args, k.args...)
+}
+
+// answer is the script's text answer, or the call's error.
+func (k *call) answer() (string, error) {
+	if k.err != nil {
+		return "", k.err
+	}
+	text, ok := k.val.(string)
+	if !ok {
+		return "", fmt.Errorf("decode script answer: got %T, want text", k.val)
+	}
+	return text, nil
+}
+
+// number is the script's integer answer, or the call's error.
+func (k *call) number() (int64, error) {
+	if k.err != nil {
+		return 0, k.err
+	}
+	n, ok := k.val.(int64)
+	if !ok {
+		return 0, fmt.Errorf("decode script answer: got %T, want an integer", k.val)
+	}
+	return n, nil
+}
+
+// texts is the script's answer as a list of texts, or the call's error.
+func (k *call) texts() ([]string, error) {
+	if k.err != nil {
+		return nil, k.err
+	}
+	list, ok := k.val.([]any)
+	if !ok || len(list) == 0 {
+		return nil, fmt.Errorf("decode script answer: got %T, want a list", k.val)
+	}
+	texts := make([]string, len(list))
+	for i, item := range list {
+		if texts[i], ok = item.(string); !ok {
+			return nil, fmt.Errorf("decode script answer: got %T in a list, want text", item)
+		}
+	}
+	return texts, nil
+}
+
+// newToken gives a token or nonce that no other request has or will have.
+func newToken() string { return rand.Text() }
+
+func millis(d time.Duration) string {
+	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
+}
+
+// One constructor a script; the answers are documented in lua/*.lua.
+
+// fenceCall puts tokens.own on the key, minted here and again for every issue.
+func fenceCall(names siblings, tokens *tokens, life time.Duration) *call {
+	k := fenceScript.on(names, "", millis(life))
+	mint := func() { k.args[0] = tokens.mint() }
+	k.fresh = mint
+	mint()
+	return k
+}
+
+func renewCall(names siblings, token string, life time.Duration) *call {
+	return renewScript.on(names, token, millis(life))
+}
+
+func applyCall(names siblings, tokens *tokens, e encoded) *call {
+	k := applyScript.on(names, make([]any, 0, 7+len(tokens.earlier))...)
+	k.args = append(k.args, e.format.String(), e.ttlMillis, e.version, e.head, e.tail, e.payload, tokens.own)
+	for _, token := range tokens.earlier {
+		k.args = append(k.args, token)
+	}
+	k.size += len(e.payload)
+	return k
+}
+
+func abortCall(names siblings, tokens *tokens) *call {
+	k := abortScript.on(names, tokens.own)
+	for _, token := range tokens.earlier {
+		k.args = append(k.args, token)
+	}
+	return k
+}
+
+// leaseCall asks for the value or a lease; nonce holds the one last issued.
+func leaseCall(names siblings, nonce *string, life time.Duration, format Format, schema string) *call {
+	k := leaseScript.on(names, "", millis(life), format.String(), schema)
+	mint := func() { *nonce = newToken(); k.args[0] = *nonce }
+	k.fresh = mint
+	mint()
+	return k
+}
+
+func fillCall(names siblings, nonce string, e encoded) *call {
+	k := fillScript.on(names, nonce, e.format.String(), e.ttlMillis, e.head, e.tail, e.payload)
+	k.size += len(e.payload)
+	return k
+}
+
+func releaseCall(names siblings, nonce string) *call {
+	return releaseScript.on(names, nonce)
+}
+
+// invalidateCall spares nothing where the version is empty.
+func invalidateCall(names siblings, version string) *call {
+	return invalidateScript.on(names, version)
+}
+
+func applyCASCall(names siblings, e encoded) *call {
+	k := applyCASScript.on(names, e.format.String(), e.ttlMillis, e.version, e.head, e.tail, e.payload)
+	k.size += len(e.payload)
+	return k
+}
+
+func barrierCall(names siblings) *call {
+	return barrierScript.on(names)
+}

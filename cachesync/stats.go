@@ -1,0 +1,81 @@
+package cachesync
+
+import "sync/atomic"
+
+// Stats counts what a Client has done since it was made. All are numbers of
+// keys unless they say otherwise.
+type Stats struct {
+	Fences        int64 // fenced and acknowledged
+	FenceFailures int64 // not acknowledged
+	Uncacheable   int64 // skipped: the key cannot have siblings in its slot
+
+	// Applies by answer.
+	Stored  int64 // the payload is in Redis
+	Held    int64 // other writers' tokens live: the last of them ends the fence
+	Dropped int64 // the fence ended without a value
+	Lost    int64 // the fence had gone before the apply
+
+	Aborts        int64
+	AbortFailures int64 // tokens left to expire
+	Renewals      int64 // tokens extended
+	Refenced      int64 // tokens found gone by a renewal and replaced
+
+	CASReplaced int64 // eventual writes that replaced an older value
+	CASOther    int64 // eventual writes that left the key absent or as it was
+
+	Hits               int64
+	Misses             int64
+	LeasesGranted      int64
+	LeasesBypassed     int64
+	Fills              int64
+	FillRefusals       int64 // the lease was gone
+	SchemaMismatches   int64 // values of another schema or format, read as absent
+	ChecksumMismatches int64 // damaged values, read as absent
+	Invalidations      int64
+	Sweeps             int64 // sweeps, both passes done
+	SweptKeys          int64
+	Owed               int64 // keys and sweeps owed now
+	OwedTotal          int64 // keys and sweeps that ever came to be owed
+	Retries            int64 // tries to settle an owed key or sweep
+	BreakerOpens       int64 // times
+	InvalidEntries     int64 // entries that could not be encoded: made absent
+	UnfencedApplies    int64 // entries given to Apply whose key was not fenced
+	OwedDegraded       int64 // owed keys that were exchanged for a sweep
+}
+
+// counters are the Stats while they are counted.
+type counters struct {
+	Fences, FenceFailures, Uncacheable   atomic.Int64
+	Stored, Held, Dropped, Lost          atomic.Int64
+	Aborts, AbortFailures                atomic.Int64
+	Renewals, Refenced                   atomic.Int64
+	CASReplaced, CASOther                atomic.Int64
+	Hits, Misses                         atomic.Int64
+	LeasesGranted, LeasesBypassed        atomic.Int64
+	Fills, FillRefusals                  atomic.Int64
+	SchemaMismatches, ChecksumMismatches atomic.Int64
+	Invalidations, Sweeps, SweptKeys     atomic.Int64
+	OwedTotal, Retries, BreakerOpens     atomic.Int64
+	InvalidEntries, UnfencedApplies      atomic.Int64
+	OwedDegraded                         atomic.Int64
+}
+
+// Stats reads the counters, each by itself: together they are no snapshot.
+func (c *Client) Stats() Stats {
+	s := &c.stats
+	return Stats{
+		Fences: s.Fences.Load(), FenceFailures: s.FenceFailures.Load(), Uncacheable: s.Uncacheable.Load(),
+		Stored: s.Stored.Load(), Held: s.Held.Load(), Dropped: s.Dropped.Load(), Lost: s.Lost.Load(),
+		Aborts: s.Aborts.Load(), AbortFailures: s.AbortFailures.Load(),
+		Renewals: s.Renewals.Load(), Refenced: s.Refenced.Load(),
+		CASReplaced: s.CASReplaced.Load(), CASOther: s.CASOther.Load(),
+		Hits: s.Hits.Load(), Misses: s.Misses.Load(),
+		LeasesGranted: s.LeasesGranted.Load(), LeasesBypassed: s.LeasesBypassed.Load(),
+		Fills: s.Fills.Load(), FillRefusals: s.FillRefusals.Load(),
+		SchemaMismatches: s.SchemaMismatches.Load(), ChecksumMismatches: s.ChecksumMismatches.Load(),
+		Invalidations: s.Invalidations.Load(), Sweeps: s.Sweeps.Load(), SweptKeys: s.SweptKeys.Load(),
+		Owed: int64(c.Owed()), OwedTotal: s.OwedTotal.Load(), Retries: s.Retries.Load(),
+		BreakerOpens: s.BreakerOpens.Load(), InvalidEntries: s.InvalidEntries.Load(),
+		UnfencedApplies: s.UnfencedApplies.Load(), OwedDegraded: s.OwedDegraded.Load(),
+	}
+}

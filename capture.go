@@ -1,0 +1,284 @@
+package wtcache
+
+import (
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// change is one captured row, or a coarse write of a table.
+type change struct {
+	table     *rules.Table
+	statement int // ordinal in the transaction
+	coarse    bool
+
+	keys     []string  // of each entry as the row is now; "" where the row has none
+	shared   []string  // of each shared key as the row is now
+	old      []string  // keys that the row had before, entries and shared
+	payloads []*string // parallel to keys; nil: make the key absent
+	version  string
+}
+
+// txState is what a connection remembers of the transaction that is open on it.
+// The log is in the order of the writes; a savepoint marks its length.
+type txState struct {
+	open       bool
+	log        []change
+	marks      []mark
+	statements int
+	started    bool // rows of the latest ruled write have come back, so it was carried out
+	session    bool // the session was changed in this transaction, so its end changes it again
+}
+
+type mark struct {
+	name string
+	len  int
+}
+
+func (t *txState) begin() { *t = txState{open: true} }
+
+func (t *txState) savepoint(name string) { t.marks = append(t.marks, mark{name, len(t.log)}) }
+
+// rollbackTo cuts the log back to a savepoint, which stays.
+func (t *txState) rollbackTo(name string) {
+	if i := t.find(name); i >= 0 {
+		t.log = t.log[:t.marks[i].len]
+		t.marks = t.marks[:i+1]
+	}
+}
+
+// release forgets a savepoint and those after it; what was captured stays.
+func (t *txState) release(name string) {
+	if i := t.find(name); i >= 0 {
+		t.marks = t.marks[:i]
+	}
+}
+
+// find gives the latest savepoint of a name: Postgres lets a later one hide an earlier.
+func (t *txState) find(name string) int {
+	for i := len(t.marks) - 1; i >= 0; i-- {
+		if t.marks[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// coarse records that any row of the tables may have been written.
+func (t *txState) coarse(tables []*rules.Table) {
+	for _, table := range tables {
+		t.log = append(t.log, change{table: table, statement: t.statements, coarse: true})
+	}
+}
+
+// absent records keys that are to hold nothing.
+func (t *txState) absent(table *rules.Table, keys []string) {
+	t.log = append(t.log, change{table: table, statement: t.statements, old: keys})
+}
+
+// record reads one row's captured columns, which stand in the layout that
+// rules.Table.Capture describes, followed by the old keys.
+func (c *conn) record(st *step, hidden []driver.Value) error {
+	c.engine.stats.capturedRows.Add(1)
+	if len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
+		c.recordOverflow(st.table)
+		return nil
+	}
+	cells := make([]*string, len(hidden))
+	for i, v := range hidden {
+		s, ok, err := textOf(v)
+		if err != nil {
+			return fmt.Errorf("wtcache: captured column %d: %w", i+1, err)
+		}
+		if ok {
+			cells[i] = &s
+		}
+	}
+	if !st.view && !c.belongs(st, cells[1]) {
+		return nil
+	}
+	ch, err := st.decode(cells)
+	if err != nil {
+		return err
+	}
+	ch.statement = c.tx.statements
+	c.tx.log = append(c.tx.log, ch)
+	return nil
+}
+
+// recordOverflow gives up on single rows: more than MaxCapturedRows make the
+// table's entries absent as a whole. The rows before stay in the log, since a
+// ROLLBACK TO may cut the mark off again.
+func (c *conn) recordOverflow(table *rules.Table) {
+	last := c.tx.log[len(c.tx.log)-1]
+	if last.coarse && last.table == table {
+		return
+	}
+	if slices.ContainsFunc(c.tx.log[c.engine.cfg.MaxCapturedRows:], func(ch change) bool { return ch.coarse && ch.table == table }) {
+		return
+	}
+	c.engine.once("overflow "+table.Name.String(), "a transaction wrote more rows than are kept in memory; every entry of the rule becomes absent instead",
+		"table", table.Name.String(), "max_captured_rows", c.engine.cfg.MaxCapturedRows)
+	c.tx.coarse([]*rules.Table{table})
+}
+
+// belongs says whether a captured row is of the step's table. It is not where the
+// name resolved to another table than the session's probe said, because something
+// that no text shows (a function, say) changed the search_path.
+func (c *conn) belongs(st *step, tableoid *string) bool {
+	if tableoid == nil {
+		return true
+	}
+	oid, err := strconv.ParseUint(*tableoid, 10, 32)
+	if err == nil && c.gen.set.TableByOID(uint32(oid)) == st.table {
+		return true
+	}
+	c.engine.stats.tableMismatches.Add(1)
+	c.sessionStale = true
+	if err == nil {
+		if other := c.gen.set.TableByOID(uint32(oid)); other != nil {
+			c.tx.coarse([]*rules.Table{other})
+		} else if c.pgx != nil {
+			// A partition made since the catalogue was read belongs to the table, too.
+			c.engine.catalogueChanged()
+			c.tx.coarse([]*rules.Table{st.table})
+		}
+	}
+	return false
+}
+
+// decode turns a row's captured texts into a change.
+func (st *step) decode(cells []*string) (change, error) {
+	t := st.table
+	ch := change{table: t}
+	if cells[0] == nil {
+		return ch, fmt.Errorf("wtcache: the version that was captured for %s is NULL", t.Name)
+	}
+	var err error
+	if ch.version, err = rules.ParseVersion(*cells[0]); err != nil {
+		return ch, fmt.Errorf("wtcache: version of a row of %s: %w", t.Name, err)
+	}
+	values := cells[2 : 2+len(t.KeyColumns)]
+	ch.keys, ch.shared = t.Keys(values)
+	ch.payloads = make([]*string, len(ch.keys))
+	if st.payloads {
+		next := 2 + len(t.KeyColumns)
+		for i, e := range t.Entries {
+			if e.Strategy == rules.StrategyWrite {
+				ch.payloads[i] = cells[next]
+				next++
+			}
+		}
+	}
+	if st.oldKeys {
+		ch.old, err = oldKeys(t, cells[len(cells)-1])
+	}
+	return ch, err
+}
+
+// oldKeys reads the json array of key texts that the statement kept of the row
+// before it was changed. It is empty for a row that was inserted.
+func oldKeys(t *rules.Table, text *string) ([]string, error) {
+	if text == nil || *text == "" {
+		return nil, nil
+	}
+	var values []*string
+	if err := json.Unmarshal([]byte(*text), &values); err != nil || len(values) != len(t.KeyColumns) {
+		return nil, fmt.Errorf("wtcache: old keys of a row of %s cannot be read: %q", t.Name, *text)
+	}
+	entries, shared := t.Keys(values)
+	return slices.Concat(entries, shared), nil
+}
+
+// owed is what a transaction's log comes to: what each key is to hold after COMMIT.
+type owed struct {
+	strict   map[string]cachesync.Entry
+	eventual map[string]cachesync.Entry
+	coarse   []*rules.Table
+	refusing []string // tables whose rules refuse to commit without a fence
+}
+
+func (o *owed) empty() bool {
+	return len(o.strict) == 0 && len(o.eventual) == 0 && len(o.coarse) == 0
+}
+
+// settle merges the log: the last capture of a key wins, and a key that one
+// statement both took from a row and gave to another holds nothing, since the order
+// of its rows is not for certain.
+func (c *conn) settle() *owed {
+	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}}
+	for _, ch := range c.tx.log {
+		if ch.coarse {
+			o.coarse = appendTables(o.coarse, ch.table)
+		}
+	}
+	left := map[string]int{} // key -> statement that took it from a row
+	for i := range c.tx.log {
+		c.settleChange(o, left, &c.tx.log[i])
+	}
+	return o
+}
+
+func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
+	into := o.strict
+	if c.engine.eventual(ch.table) {
+		into = o.eventual
+	} else if ch.table.Rule.RedisDown == rules.Refuse && !slices.Contains(o.refusing, ch.table.Name.String()) {
+		o.refusing = append(o.refusing, ch.table.Name.String())
+	}
+	if ch.coarse {
+		return
+	}
+	swept := slices.Contains(o.coarse, ch.table)
+	for _, key := range ch.old {
+		if key != "" && !slices.Contains(ch.keys, key) {
+			into[key] = cachesync.Entry{Version: ch.version}
+			left[key] = ch.statement
+		}
+	}
+	for i, key := range ch.keys {
+		if key == "" {
+			continue
+		}
+		entry := ch.entry(i)
+		if at, ok := left[key]; swept || ok && at == ch.statement {
+			entry.Payload = nil
+		}
+		into[key] = entry
+	}
+	for _, key := range ch.shared {
+		if key != "" {
+			into[key] = cachesync.Entry{Version: ch.version}
+		}
+	}
+}
+
+// entry is what the change stores under its i-th key.
+func (ch *change) entry(i int) cachesync.Entry {
+	rule := ch.table.Entries[i]
+	e := cachesync.Entry{
+		Version: ch.version, Schema: rule.Schema, TTL: rule.TTL, Jitter: rule.Jitter,
+		Format: cacheFormat(rule.Format),
+	}
+	if p := ch.payloads[i]; p != nil {
+		e.Payload = []byte(*p)
+	}
+	return e
+}
+
+func cacheFormat(f rules.Format) cachesync.Format {
+	if f == rules.FormatPlain {
+		return cachesync.Plain
+	}
+	return cachesync.Envelope
+}
+
+// eventual says whether a table's writes go without fences.
+func (e *engine) eventual(t *rules.Table) bool {
+	return e.cfg.Mode == ModeEventual || t.Rule.Consistency == rules.Eventual
+}

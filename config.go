@@ -1,0 +1,123 @@
+package wtcache
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Mode says how much of wtcache is in force.
+type Mode string
+
+// The modes.
+const (
+	// ModeStrict follows each rule's `consistency`. It is the default.
+	ModeStrict Mode = "strict"
+	// ModeEventual treats every rule as `consistency: eventual`.
+	ModeEventual Mode = "eventual"
+	// ModeOff hands out the base driver's own connections: nothing is parsed,
+	// captured or cached. Entries that are already cached go stale unless another
+	// process keeps them.
+	ModeOff Mode = "off"
+)
+
+// Defaults of a Config.
+const (
+	DefaultFenceLife       = 30 * time.Second
+	DefaultRedisTimeout    = 250 * time.Millisecond
+	DefaultMaxCapturedRows = 10_000
+	defaultPlanEntries     = 10_000
+	defaultPlanBytes       = 32 << 20
+)
+
+// Config is all that wtcache needs beside the database's own DSN. The zero value
+// of each field means its default. A Config is read once, when a connector is
+// made from it, and may be used again.
+type Config struct {
+	// Redis is the caller's own client; it is not closed by wtcache. Where it is
+	// nil a client is made from RedisURL and closed with the *sql.DB.
+	Redis redis.UniversalClient
+	// RedisURL is redis://, rediss:// or unix://, with `addr=` for a cluster and
+	// `master_name=` for Sentinel, as go-redis' ParseURL, ParseClusterURL and
+	// ParseFailoverURL read them.
+	RedisURL string
+
+	// Rules holds the rule files (an embed.FS, say). Where it is nil they are
+	// read from RulesPath: a folder, a file or a glob.
+	Rules     fs.FS
+	RulesPath string
+
+	Mode Mode // "" means ModeStrict
+
+	// Logger gets what cannot be returned from a call. nil means slog.Default().
+	Logger *slog.Logger
+	// OnError is told every error that arises after COMMIT or in the background.
+	// It is called on the goroutine where the error arose, must be safe for
+	// concurrent use and must not block.
+	OnError func(error)
+
+	// FenceLife is how long a fence bars a key when its owner dies. It has to
+	// outlive every COMMIT of a dead client; 0 means DefaultFenceLife.
+	FenceLife time.Duration
+	// RedisTimeout bounds every call to Redis; 0 means DefaultRedisTimeout.
+	RedisTimeout time.Duration
+	// MaxCapturedRows bounds the rows that one transaction keeps in memory. A
+	// transaction that writes more makes every entry of the rule absent instead;
+	// 0 means DefaultMaxCapturedRows.
+	MaxCapturedRows int
+}
+
+// withDefaults fills in what was left zero.
+func (c Config) withDefaults() Config {
+	if c.Mode == "" {
+		c.Mode = ModeStrict
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.FenceLife == 0 {
+		c.FenceLife = DefaultFenceLife
+	}
+	if c.RedisTimeout == 0 {
+		c.RedisTimeout = DefaultRedisTimeout
+	}
+	if c.MaxCapturedRows == 0 {
+		c.MaxCapturedRows = DefaultMaxCapturedRows
+	}
+	return c
+}
+
+// validate reports what cannot work, with what to write instead.
+func (c Config) validate() error {
+	switch c.Mode {
+	case ModeStrict, ModeEventual:
+	case ModeOff:
+		return nil
+	default:
+		return configErrorf("mode %q is unknown; write strict, eventual or off", c.Mode)
+	}
+	if c.Redis == nil && c.RedisURL == "" {
+		return configErrorf("no Redis is named; add wtcache_redis=redis://host:6379/0 to the DSN, set WTCACHE_REDIS, or set Config.Redis (wtcache_mode=off runs without)")
+	}
+	if c.Rules == nil && c.RulesPath == "" {
+		return configErrorf("no rules are named; add wtcache_rules=./rules to the DSN, set WTCACHE_RULES, or set Config.Rules (wtcache_mode=off runs without)")
+	}
+	// A fence shorter than a few Redis calls would end while its COMMIT is still to be sent.
+	if c.FenceLife < 4*c.RedisTimeout || c.FenceLife < 0 {
+		return configErrorf("a fence life of %v is too short for a Redis timeout of %v; make it at least four times as long (default %v)", c.FenceLife, c.RedisTimeout, DefaultFenceLife)
+	}
+	if c.RedisTimeout < 0 {
+		return configErrorf("the Redis timeout %v is negative; leave it out for %v", c.RedisTimeout, DefaultRedisTimeout)
+	}
+	if c.MaxCapturedRows < 0 {
+		return configErrorf("max captured rows %d is negative; leave it out for %d", c.MaxCapturedRows, DefaultMaxCapturedRows)
+	}
+	return nil
+}
+
+func configErrorf(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+}

@@ -1,0 +1,245 @@
+package wtcache
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// settingPrefix marks the DSN keys that are wtcache's own.
+const settingPrefix = "wtcache_"
+
+// settings are the DSN keys, each with an environment variable of the same name
+// in capitals (WTCACHE_REDIS, …). The DSN wins.
+var settings = map[string]func(*Config, string) error{
+	"wtcache_redis": func(c *Config, v string) error { c.RedisURL = v; return nil },
+	"wtcache_rules": func(c *Config, v string) error { c.RulesPath = v; return nil },
+	"wtcache_mode":  func(c *Config, v string) error { c.Mode = Mode(v); return nil },
+	"wtcache_fence_life": func(c *Config, v string) (err error) {
+		c.FenceLife, err = parseDuration(v)
+		return err
+	},
+	"wtcache_redis_timeout": func(c *Config, v string) (err error) {
+		c.RedisTimeout, err = parseDuration(v)
+		return err
+	},
+	"wtcache_max_captured_rows": func(c *Config, v string) (err error) {
+		c.MaxCapturedRows, err = strconv.Atoi(v)
+		if err != nil || c.MaxCapturedRows <= 0 {
+			return fmt.Errorf("%q is not a positive whole number", v)
+		}
+		return nil
+	},
+}
+
+func parseDuration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a duration; write it like 250ms or 30s", v)
+	}
+	return d, nil
+}
+
+// configFromDSN takes wtcache's own settings out of a DSN and gives the rest,
+// byte for byte, for the base driver. Environment variables stand in for the
+// keys that the DSN does not hold.
+func configFromDSN(dsn string) (base string, cfg Config, err error) {
+	base, found, err := splitDSN(dsn)
+	if err != nil {
+		return "", Config{}, err
+	}
+	for _, name := range settingNames() {
+		value, ok := found[name]
+		source := "DSN key " + name
+		if !ok {
+			env := strings.ToUpper(name)
+			if value = os.Getenv(env); value == "" {
+				continue
+			}
+			source = "environment variable " + env
+		}
+		if err := settings[name](&cfg, value); err != nil {
+			return "", Config{}, configErrorf("%s: %w", source, err)
+		}
+	}
+	return base, cfg, nil
+}
+
+func settingNames() []string {
+	names := make([]string, 0, len(settings))
+	for name := range settings {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// splitDSN separates wtcache_ keys from the rest of a URL or of a keyword/value
+// string. A name that stdlib.RegisterConnConfig gave may be followed by keyword/value
+// pairs of ours.
+func splitDSN(dsn string) (base string, found map[string]string, err error) {
+	found = map[string]string{}
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		return splitURL(dsn, found)
+	}
+	return splitKeywords(dsn, found)
+}
+
+// splitURL works on the raw query: parsing and printing the URL again would
+// change what the base driver sees (several hosts, escapes in passwords).
+func splitURL(dsn string, found map[string]string) (string, map[string]string, error) {
+	head, query, ok := strings.Cut(dsn, "?")
+	if !ok {
+		return dsn, found, nil
+	}
+	var kept []string
+	for _, pair := range strings.Split(query, "&") {
+		rawKey, rawValue, _ := strings.Cut(pair, "=")
+		key, err := url.QueryUnescape(rawKey)
+		if err != nil || !strings.HasPrefix(key, settingPrefix) {
+			kept = append(kept, pair)
+			continue
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return "", nil, configErrorf("DSN key %s: %w", key, err)
+		}
+		if err := addSetting(found, key, value); err != nil {
+			return "", nil, err
+		}
+	}
+	if len(kept) == 0 {
+		return head, found, nil
+	}
+	return head + "?" + strings.Join(kept, "&"), found, nil
+}
+
+func addSetting(found map[string]string, key, value string) error {
+	if _, known := settings[key]; !known {
+		return configErrorf("DSN key %s is unknown; the keys are %s", key, strings.Join(settingNames(), ", "))
+	}
+	if _, twice := found[key]; twice {
+		return configErrorf("DSN key %s is given twice", key)
+	}
+	found[key] = value
+	return nil
+}
+
+// splitKeywords walks `key = value` pairs by libpq's rules: values may be quoted
+// with ', and a backslash escapes the next character.
+// Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
+func splitKeywords(dsn string, found map[string]string) (string, map[string]string, error) {
+	var kept strings.Builder
+	for rest := dsn; rest != ""; {
+		pair := nextKeyword(rest)
+		if strings.HasPrefix(pair.key, settingPrefix) {
+			if err := addSetting(found, pair.key, pair.value); err != nil {
+				return "", nil, err
+			}
+		} else {
+			kept.WriteString(rest[:pair.end])
+		}
+		rest = rest[pair.end:]
+	}
+	if len(found) == 0 {
+		return dsn, found, nil
+	}
+	return strings.TrimSpace(kept.String()), found, nil
+}
+
+// keyword is one `key = value` pair; end is where the next one starts.
+type keyword struct {
+	key, value string
+	end        int
+}
+
+const dsnSpace = " \t\n\r\f\v"
+
+func nextKeyword(s string) keyword {
+	i := len(s) - len(strings.TrimLeft(s, dsnSpace))
+	start := i
+	for i < len(s) && s[i] != '=' && !strings.ContainsRune(dsnSpace, rune(s[i])) {
+		i++
+	}
+	key := s[start:i]
+	for i < len(s) && strings.ContainsRune(dsnSpace, rune(s[i])) {
+		i++
+	}
+	if i >= len(s) || s[i] != '=' {
+		return keyword{key: key, end: i}
+	}
+	for i++; i < len(s) && strings.ContainsRune(dsnSpace, rune(s[i])); i++ {
+	}
+	value, end := keywordValue(s, i)
+	return keyword{key: key, value: value, end: end}
+}
+
+func keywordValue(s string, i int) (string, int) {
+	var value strings.Builder
+	quoted := i < len(s) && s[i] == '\''
+	if quoted {
+		i++
+	}
+	for ; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+		case quoted && s[i] == '\'':
+			return value.String(), i + 1
+		case !quoted && strings.ContainsRune(dsnSpace, rune(s[i])):
+			return value.String(), i
+		}
+		value.WriteByte(s[i])
+	}
+	return value.String(), i
+}
+
+// openRedis makes the client that a URL describes, without dialling.
+func openRedis(rawURL string) (redis.UniversalClient, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, redisURLError(rawURL, err)
+	}
+	query := u.Query()
+	switch {
+	case query.Has("master_name"):
+		o, err := redis.ParseFailoverURL(rawURL)
+		if err != nil {
+			return nil, redisURLError(rawURL, err)
+		}
+		return redis.NewFailoverClient(o), nil
+	case query.Has("addr"):
+		o, err := redis.ParseClusterURL(rawURL)
+		if err != nil {
+			return nil, redisURLError(rawURL, err)
+		}
+		return redis.NewClusterClient(o), nil
+	default:
+		o, err := redis.ParseURL(rawURL)
+		if err != nil {
+			return nil, redisURLError(rawURL, err)
+		}
+		return redis.NewClient(o), nil
+	}
+}
+
+// redisURLError never repeats the URL's password.
+func redisURLError(rawURL string, err error) error {
+	shown := "the Redis URL"
+	if u, perr := url.Parse(rawURL); perr == nil {
+		shown = fmt.Sprintf("the Redis URL %q", u.Redacted())
+	} else {
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err
+		}
+	}
+	return configErrorf("%s cannot be used: %w; write it like redis://user:password@host:6379/0, rediss://…, unix:///run/redis.sock, with ?addr=… for a cluster or ?master_name=… for Sentinel", shown, err)
+}

@@ -1,0 +1,203 @@
+package wtcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/parser"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// engine is what the connections of one connector share. It is safe for
+// concurrent use.
+type engine struct {
+	cfg      Config
+	log      *slog.Logger
+	rules    []*rules.Rule
+	sync     *cachesync.Client
+	ownRedis redis.UniversalClient // nil where the caller's own client is used
+	stats    counters
+
+	// gen is replaced as a whole when the catalogue changes; a connection whose
+	// session was probed under another one probes again.
+	gen    atomic.Pointer[generation]
+	loadMu sync.Mutex // one catalogue load at a time; guards nothing else, and no lock is taken under it
+	stale  atomic.Bool
+
+	said sync.Map // reasons that were logged once
+}
+
+// generation is the rules as bound to one state of the catalogue, with the plans
+// made under it.
+type generation struct {
+	set      *rules.Set
+	names    map[string]bool
+	filter   *parser.Filter
+	plans    *parser.Cache[*textPlan]
+	sessions sync.Map // rules.Session.Key() -> *rules.Session, so that equal sessions share plans
+	// degraded says that the rules no longer fit the catalogue: every ruled write
+	// is coarse, and readers fill nothing, until they fit again.
+	degraded bool
+	loadedAt time.Time
+}
+
+func newGeneration(set *rules.Set, degraded bool) *generation {
+	return &generation{
+		set:      set,
+		names:    nameSet(set.Names()),
+		filter:   parser.NewFilter(set.Names()),
+		plans:    parser.NewCache[*textPlan](defaultPlanEntries, defaultPlanBytes),
+		degraded: degraded,
+		loadedAt: time.Now(),
+	}
+}
+
+func newEngine(cfg Config) (*engine, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	e := &engine{cfg: cfg, log: cfg.Logger}
+	if cfg.Mode == ModeOff {
+		return e, nil
+	}
+	var err error
+	if e.rules, err = loadRules(cfg); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRules, err)
+	}
+	client := cfg.Redis
+	if client == nil {
+		if client, err = openRedis(cfg.RedisURL); err != nil {
+			return nil, err
+		}
+		e.ownRedis = client
+	}
+	e.sync, err = cachesync.New(client, cachesync.Options{
+		FenceLife: cfg.FenceLife,
+		Deadline:  cfg.RedisTimeout,
+		Logger:    cfg.Logger,
+		OnError:   cfg.OnError,
+		Globs:     ruleGlobs(e.rules),
+	})
+	if err != nil {
+		return nil, errors.Join(configErrorf("%w", err), e.closeRedis())
+	}
+	return e, nil
+}
+
+func loadRules(cfg Config) ([]*rules.Rule, error) {
+	if cfg.Rules != nil {
+		return rules.Load(cfg.Rules)
+	}
+	return rules.LoadPath(cfg.RulesPath)
+}
+
+// ruleGlobs are the patterns that all keys of the rules match.
+func ruleGlobs(all []*rules.Rule) []string {
+	var globs []string
+	for _, r := range all {
+		for _, e := range r.Entries {
+			globs = append(globs, e.Key.Glob())
+		}
+		for _, s := range r.Shared {
+			globs = append(globs, s.Glob())
+		}
+	}
+	return globs
+}
+
+func (e *engine) close() error {
+	if e.sync == nil {
+		return nil
+	}
+	return errors.Join(e.sync.Close(), e.closeRedis())
+}
+
+func (e *engine) closeRedis() error {
+	if e.ownRedis == nil {
+		return nil
+	}
+	return e.ownRedis.Close()
+}
+
+// generation gives the rules as bound to the catalogue, loading it through q
+// where that has not happened or where the catalogue is known to have changed.
+func (e *engine) generation(ctx context.Context, q rules.Querier) (*generation, error) {
+	if gen := e.gen.Load(); gen != nil && !e.stale.Load() {
+		return gen, nil
+	}
+	e.loadMu.Lock()
+	defer e.loadMu.Unlock()
+	if gen := e.gen.Load(); gen != nil && !e.stale.Load() {
+		return gen, nil
+	}
+	// Cleared before the look, so that a change seen meanwhile asks for another.
+	e.stale.Store(false)
+	gen, err := e.load(ctx, q)
+	if err != nil {
+		e.stale.Store(true)
+		return nil, err
+	}
+	e.gen.Store(gen)
+	return gen, nil
+}
+
+func (e *engine) load(ctx context.Context, q rules.Querier) (*generation, error) {
+	catalog, err := rules.LoadCatalog(ctx, q, e.rules)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalogue for the rules: %w", err)
+	}
+	set, faults, warnings := rules.Bind(e.rules, catalog)
+	if len(faults) > 0 {
+		fault := fmt.Errorf("%w: %w", ErrRules, &rules.Error{Findings: faults})
+		old := e.gen.Load()
+		if old == nil {
+			return nil, fault
+		}
+		// The service was running when the schema changed under it. Its writes must
+		// not fail for the cache's sake; its entries become absent instead.
+		e.report("the rules no longer fit the catalogue; every write of a ruled table makes its entries absent until they do", fault)
+		return newGeneration(old.set, true), nil
+	}
+	for _, w := range warnings {
+		e.once("warning "+w.String(), w.Problem, "where", w.Pos.String(), "fix", w.Fix)
+	}
+	return newGeneration(set, false), nil
+}
+
+// catalogueChanged makes the next statement of each connection look again.
+func (e *engine) catalogueChanged() { e.stale.Store(true) }
+
+// once logs a warning the first time that key is seen. The number of keys is
+// bounded by rules and reasons, never by statements.
+func (e *engine) once(key, msg string, args ...any) {
+	if _, said := e.said.LoadOrStore(key, true); !said {
+		e.log.Warn("wtcache: "+msg, args...)
+	}
+}
+
+// report is for errors that no caller may be given: those after COMMIT and those
+// of background work.
+func (e *engine) report(msg string, err error) {
+	e.stats.backgroundErrors.Add(1)
+	e.log.Error("wtcache: "+msg, "error", err)
+	if e.cfg.OnError != nil {
+		e.cfg.OnError(fmt.Errorf("%s: %w", msg, err))
+	}
+}
+
+func nameSet(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
+}

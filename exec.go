@@ -1,0 +1,332 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+
+	"github.com/wtcache/wtcache/rules"
+)
+
+// request is one call of the user's: a text, its arguments, and whether rows are wanted.
+type request struct {
+	sql  string
+	args []driver.NamedValue
+	rows bool
+	stmt *stmt // the prepared statement that the call came through, or nil
+}
+
+// response is what a request gives: a result, or rows.
+type response struct {
+	result driver.Result
+	rows   driver.Rows
+}
+
+// run carries out a text that may concern a rule.
+func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error) {
+	if err := c.current(ctx); err != nil {
+		return response{}, err
+	}
+	b := p.bind(c.engine, c.gen, c.session)
+	defer c.reconcile()
+	if len(b.steps) == 1 {
+		return c.runStep(ctx, &b.steps[0], r)
+	}
+	return c.runScript(ctx, b, r)
+}
+
+// runStep carries out a text of one statement.
+func (c *conn) runStep(ctx context.Context, st *step, r request) (response, error) {
+	switch {
+	case st.action == actRefuse:
+		return response{}, st.err
+	case c.txFailed() && !st.isControl():
+		return c.send(ctx, r.sql, r) // the server refuses it; nothing can be written
+	case st.isControl():
+		return c.runControl(ctx, st, r)
+	}
+	if st.action == actExecute {
+		st = c.executeStep(st)
+	}
+	defer c.noteSession(st)
+	switch st.action {
+	case actPrecise, actPinned, actCoarse:
+		if c.inTx() {
+			return c.writeInTx(ctx, st, r)
+		}
+		return c.autocommit(ctx, st, r)
+	case actUncaptured:
+		c.uncaptured(st)
+	}
+	res, err := c.send(ctx, r.sql, r)
+	if err == nil && st.prepares != nil {
+		c.notePrepared(st)
+	}
+	return res, err
+}
+
+// executeStep finds out what an SQL-level EXECUTE writes. A statement that this
+// connection did not see being prepared may write anything.
+func (c *conn) executeStep(st *step) *step {
+	tables, seen := c.prepared[st.stmt.Name]
+	if seen && len(tables) == 0 {
+		return &step{stmt: st.stmt, text: st.text}
+	}
+	if !seen {
+		tables = c.gen.set.Tables
+	}
+	return &step{action: actCoarse, stmt: st.stmt, text: st.text, coarse: tables, reason: "SQL-level EXECUTE"}
+}
+
+func (c *conn) notePrepared(st *step) {
+	if c.prepared == nil {
+		c.prepared = map[string][]*rules.Table{}
+	}
+	c.prepared[st.stmt.Name] = st.prepares
+}
+
+// noteSession remembers that what was probed may no longer hold.
+func (c *conn) noteSession(st *step) {
+	if st.session {
+		c.sessionStale = true
+		c.tx.session = c.inTx()
+	}
+	if st.ddl {
+		c.engine.catalogueChanged()
+		c.tx.session = c.inTx()
+	}
+}
+
+func (c *conn) uncaptured(st *step) {
+	c.engine.stats.uncaptured.Add(1)
+	c.engine.once("uncaptured "+st.reason, "a statement names a ruled table and cannot be captured; entries of its rows can be stale until their TTL ends",
+		"reason", st.reason, "table", st.coarse[0].Name.String())
+}
+
+// writeInTx carries out a ruled write inside the user's transaction: what it
+// captures is kept until COMMIT.
+func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, error) {
+	c.tx.statements++
+	c.count(st)
+	switch st.action {
+	case actPrecise:
+		rows, err := c.querySpliced(ctx, st, r)
+		if err != nil {
+			return response{}, err
+		}
+		c.tx.coarse(st.coarse)
+		if r.rows {
+			return response{rows: newCaptureRows(c, st, rows)}, nil
+		}
+		n, err := c.drain(st, rows)
+		return response{result: driver.RowsAffected(n)}, err
+	case actPinned:
+		keys, ok := c.resolve(st, r.args)
+		if !ok {
+			c.tx.coarse([]*rules.Table{st.table})
+		} else {
+			c.tx.absent(st.table, keys)
+		}
+	default:
+		// Recorded before it is sent: a failure aborts the transaction, or a
+		// ROLLBACK TO cuts the mark off.
+		c.tx.coarse(st.coarse)
+	}
+	return c.send(ctx, r.sql, r)
+}
+
+func (c *conn) count(st *step) {
+	switch st.action {
+	case actPrecise:
+		c.engine.stats.preciseWrites.Add(1)
+	case actPinned:
+		c.engine.stats.pinnedWrites.Add(1)
+	case actCoarse:
+		c.engine.stats.coarseWrites.Add(1)
+		c.engine.once("coarse "+st.reason+" "+st.coarse[0].Name.String(),
+			"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",
+			"reason", st.reason, "table", st.coarse[0].Name.String())
+	}
+}
+
+// send runs a text as it is.
+func (c *conn) send(ctx context.Context, text string, r request) (response, error) {
+	if r.stmt != nil && r.stmt.text == text {
+		return r.stmt.send(ctx, r)
+	}
+	if r.rows {
+		rows, err := c.base.query.QueryContext(ctx, text, r.args)
+		return response{rows: rows}, err
+	}
+	result, err := c.base.exec.ExecContext(ctx, text, r.args)
+	return response{result: result}, err
+}
+
+// querySpliced runs the step's spliced text. It gives rows whatever the user asked for.
+func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driver.Rows, err error) {
+	switch {
+	case r.stmt != nil && r.stmt.text == st.spliced:
+		rows, err = r.stmt.query(ctx, r.args)
+	case !r.rows && len(r.args) == 0 && c.pgx != nil:
+		rows, err = c.base.query.QueryContext(ctx, st.spliced, simpleProtocol)
+	default:
+		rows, err = c.base.query.QueryContext(ctx, st.spliced, r.args)
+	}
+	if err != nil {
+		return nil, c.spliceFailed(err)
+	}
+	c.tx.started = true
+	if len(rows.Columns()) < st.hidden {
+		n := len(rows.Columns())
+		_ = rows.Close()
+		return nil, fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
+	}
+	return rows, nil
+}
+
+// spliceFailed asks for another look at the catalogue where an error may come from
+// captured columns that are no longer there.
+func (c *conn) spliceFailed(err error) error {
+	if planIsOld(err) {
+		c.engine.catalogueChanged()
+	}
+	return err
+}
+
+// drain reads all rows of a spliced write for their captured columns and counts
+// them: RETURNING gives one row for each row affected.
+func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
+	cells := make([]driver.Value, len(rows.Columns()))
+	hidden := cells[len(cells)-st.hidden:]
+	for n := int64(0); ; n++ {
+		switch err := rows.Next(cells); {
+		case err == io.EOF: //nolint:errorlint // the interface promises it bare
+			return n, rows.Close()
+		case err != nil:
+			_ = rows.Close() // repeats the error
+			return n, c.spliceFailed(err)
+		}
+		if err := c.record(st, hidden); err != nil {
+			_ = rows.Close()
+			return n, err
+		}
+	}
+}
+
+// runScript carries out a text of several statements.
+func (c *conn) runScript(ctx context.Context, b *boundPlan, r request) (response, error) {
+	for i := range b.steps {
+		if b.steps[i].action == actRefuse {
+			return response{}, b.steps[i].err
+		}
+	}
+	switch {
+	case !b.writes && (len(c.tx.log) == 0 || !b.control):
+		// Nothing to capture and nothing captured yet.
+		res, err := c.send(ctx, r.sql, r)
+		c.followControl(b, err)
+		return res, err
+	case !r.rows && len(r.args) == 0:
+		return c.runSteps(ctx, b)
+	case c.refusesScripts(r.args):
+		return c.send(ctx, r.sql, r) // one statement at a time in this protocol: the server refuses it
+	case b.control:
+		return response{}, fmt.Errorf("%w: a text of several statements with transaction words among writes of ruled tables can only be sent by Exec without arguments; send its statements one by one", ErrNotCapturable)
+	}
+	return c.runWhole(ctx, b, r)
+}
+
+// runWhole sends a text of several statements in one piece, as a coarse write of
+// all that it can write.
+func (c *conn) runWhole(ctx context.Context, b *boundPlan, r request) (response, error) {
+	st := &step{action: actCoarse, text: r.sql, stmt: b.steps[0].stmt, reason: "several statements in one query"}
+	for i := range b.steps {
+		st.coarse = appendTables(st.coarse, b.steps[i].coarse...)
+		st.coarse = appendTables(st.coarse, b.steps[i].table)
+		st.session = st.session || b.steps[i].session
+		st.ddl = st.ddl || b.steps[i].ddl
+	}
+	return c.runStep(ctx, st, r)
+}
+
+// runSteps sends the statements one by one. The server runs such a string in one
+// implicit transaction, which a BEGIN in it makes a regular one and a COMMIT or
+// ROLLBACK in it ends.
+// Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+func (c *conn) runSteps(ctx context.Context, b *boundPlan) (res response, err error) {
+	var implicit driver.Tx
+	res.result = driver.RowsAffected(0)
+	for i := range b.steps {
+		st := &b.steps[i]
+		if !c.inTx() && !st.isControl() {
+			if implicit, err = c.base.begin.BeginTx(ctx, driver.TxOptions{}); err != nil {
+				return res, err
+			}
+			c.tx.begin()
+		}
+		one := request{sql: st.text}
+		if implicit != nil && st.isControl() {
+			implicit, err = c.controlImplicit(ctx, st, implicit, &res)
+		} else {
+			res, err = c.runStep(ctx, st, one)
+		}
+		if err != nil {
+			if implicit != nil {
+				c.rollbackQuietly(implicit)
+			}
+			return response{}, err
+		}
+	}
+	if implicit != nil {
+		err = c.commitImplicit(ctx, implicit)
+	}
+	return res, err
+}
+
+// controlImplicit carries out a transaction word inside an implicit transaction
+// and gives the one that is implicit afterwards.
+func (c *conn) controlImplicit(ctx context.Context, st *step, implicit driver.Tx, res *response) (driver.Tx, error) {
+	switch st.action {
+	case actBegin:
+		// BEGIN makes it a regular transaction; here that costs a warning only.
+		_, err := c.base.exec.ExecContext(ctx, st.text, nil)
+		if err != nil {
+			return implicit, err
+		}
+		return nil, nil
+	case actSavepoint, actRelease, actRollbackTo:
+		// "SAVEPOINT can only be used in transaction blocks": the server's own
+		// error needs the block to be gone.
+		if err := implicit.Rollback(); err != nil {
+			return nil, err
+		}
+		c.endTx()
+	}
+	var err error
+	*res, err = c.runStep(ctx, st, request{sql: st.text})
+	return nil, err
+}
+
+func (c *conn) commitImplicit(ctx context.Context, implicit driver.Tx) error {
+	err := c.commit(ctx, implicit.Commit, implicit.Rollback)
+	c.endTx()
+	return err
+}
+
+func (c *conn) rollbackQuietly(implicit driver.Tx) {
+	_ = implicit.Rollback() // the error that led here says more
+	c.endTx()
+}
+
+// followControl keeps track of the transaction for a base that cannot be asked.
+func (c *conn) followControl(b *boundPlan, err error) {
+	if c.pgx != nil {
+		return
+	}
+	for i := range b.steps {
+		if err == nil {
+			c.track(&b.steps[i])
+		}
+	}
+}

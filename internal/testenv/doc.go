@@ -1,0 +1,21 @@
+// Package testenv gives tests and demonstrations a Postgres and a Redis of their own and takes them away again.
+//
+// Where WTCACHE_TEST_DATABASE_URL or WTCACHE_TEST_REDIS_URL is set, that server is used and nothing is started for it.
+// Otherwise private servers are started from local binaries, on unix sockets in a temporary folder. Without binaries,
+// Postgres is downloaded by fergusstrange/embedded-postgres and miniredis stands in for Redis.
+//
+// # Nothing stays behind
+//
+// The servers, their folder and their shared memory belong to a watchdog process, which ends them as soon as the process
+// that asked for them is gone: by returning from main, by a panic, or by SIGKILL. A test binary therefore needs no
+// TestMain, and a test that is interrupted needs no cleaning up by hand.
+//
+// # Environment
+//
+//	WTCACHE_TEST_DATABASE_URL  use this Postgres
+//	WTCACHE_TEST_REDIS_URL     use this Redis
+//	WTCACHE_TEST_REDIS_FAKE    1: the Redis above is miniredis
+//	WTCACHE_TEST_POSTGRES_BIN  folder that holds initdb and postgres
+//	WTCACHE_TEST_REDIS_BIN     path of redis-server or valkey-server
+//	WTCACHE_TEST_REQUIRE       1: a test whose server is missing fails; otherwise it is skipped
+package testenv

@@ -1,0 +1,209 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+)
+
+// Options chooses what Start starts. The zero value is one fast Postgres and one Redis.
+type Options struct {
+	Postgres PostgresOptions
+	// NoPostgres and NoRedis leave one of the two out.
+	NoPostgres, NoRedis bool
+}
+
+// Env is one Postgres and one Redis. Its fields are set by Start and do not change; a server that was left out has empty
+// ones.
+type Env struct {
+	// DatabaseURL is a DSN that pgx takes, RedisURL one that go-redis' ParseURL takes.
+	DatabaseURL, RedisURL string
+	// RealRedis is false where miniredis stands in.
+	RealRedis bool
+	// PostgresBin is the folder of the binaries that were used; RedisBin is the path of the server. Empty where the
+	// environment named a running server and no binaries were found.
+	PostgresBin, RedisBin string
+	// Folder is the temporary folder, which Close removes; empty where nothing was started.
+	Folder string
+
+	site     *site
+	stopFake func()
+}
+
+// Start takes the servers that the environment names and starts the others. The error is ErrNoServer where there is
+// nothing to start one from. Servers live until Close or the end of this process, not until ctx ends, which bounds the
+// start alone.
+func Start(ctx context.Context, opts Options) (*Env, error) {
+	env := &Env{site: newSite()}
+	var wg sync.WaitGroup
+	var pgErr, redisErr error
+	if !opts.NoPostgres {
+		wg.Go(func() { pgErr = env.startPostgres(ctx, opts.Postgres) })
+	}
+	if !opts.NoRedis {
+		wg.Go(func() { redisErr = env.startRedis(ctx) })
+	}
+	wg.Wait()
+	if err := errors.Join(pgErr, redisErr); err != nil {
+		return nil, errors.Join(err, env.Close())
+	}
+	env.Folder = env.site.folder()
+	return env, nil
+}
+
+// Close stops what Start started and removes its files. Further calls do nothing.
+func (e *Env) Close() error {
+	if e.stopFake != nil {
+		e.stopFake()
+		e.stopFake = nil
+	}
+	return e.site.close()
+}
+
+// Adopt has the watchdog end a further process with the servers: its group where it leads one. The returned function is
+// to be called once the process was waited for. Where nothing was started there is no watchdog, and Adopt does nothing.
+func (e *Env) Adopt(pid int) (release func(), err error) {
+	e.site.mu.Lock()
+	h := e.site.home
+	e.site.mu.Unlock()
+	if h == nil {
+		return func() {}, nil
+	}
+	if err := h.tell("+", pid); err != nil {
+		return nil, err
+	}
+	return func() { _ = h.tell("-", pid) }, nil
+}
+
+func (e *Env) startPostgres(ctx context.Context, opts PostgresOptions) error {
+	if url := os.Getenv("WTCACHE_TEST_DATABASE_URL"); url != "" {
+		e.DatabaseURL = url
+		// The binaries are a help for tests that start further servers, not needed for this one.
+		e.PostgresBin, _ = findPostgres(nil)
+		return nil
+	}
+	p, err := e.site.postgres(ctx, opts)
+	if err != nil {
+		return err
+	}
+	e.DatabaseURL, e.PostgresBin = p.url(), p.bin
+	return nil
+}
+
+func (e *Env) startRedis(ctx context.Context) error {
+	if url := os.Getenv("WTCACHE_TEST_REDIS_URL"); url != "" {
+		e.RedisURL, e.RealRedis = url, os.Getenv("WTCACHE_TEST_REDIS_FAKE") != "1"
+		e.RedisBin, _ = findRedis(nil)
+		return nil
+	}
+	r, err := e.site.redis(ctx)
+	if errors.Is(err, ErrNoServer) {
+		e.RedisURL, e.stopFake, err = startMiniredis()
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	e.RedisURL, e.RedisBin, e.RealRedis = r.url(), r.bin, true
+	return nil
+}
+
+// site is a home that is made when its first server is, and the binaries that its servers are started from. It is safe
+// for concurrent use.
+type site struct {
+	mu   sync.Mutex // guards home and bin; held while either is made
+	home *home
+	bin  string // of the embedded Postgres, once it was downloaded
+}
+
+func newSite() *site { return &site{} }
+
+func (s *site) get() (*home, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == nil {
+		h, err := newHome()
+		if err != nil {
+			return nil, err
+		}
+		s.home = h
+	}
+	return s.home, nil
+}
+
+func (s *site) folder() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == nil {
+		return ""
+	}
+	return s.home.dir
+}
+
+func (s *site) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == nil {
+		return nil
+	}
+	return s.home.close()
+}
+
+func (s *site) postgres(ctx context.Context, opts PostgresOptions) (*postgres, error) {
+	h, err := s.get()
+	if err != nil {
+		return nil, err
+	}
+	bin, err := s.postgresBin(h)
+	if err != nil {
+		return nil, err
+	}
+	return newPostgres(ctx, h, bin, opts)
+}
+
+func (s *site) postgresBin(h *home) (string, error) {
+	bin, err := findPostgres(h.cred)
+	if !errors.Is(err, ErrNoServer) {
+		return bin, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bin == "" {
+		got, downloadErr := embeddedPostgres(h)
+		if downloadErr != nil {
+			return "", fmt.Errorf("%w (and the embedded one is not to be had: %w)", err, downloadErr)
+		}
+		s.bin = got
+	}
+	return s.bin, nil
+}
+
+// redis looks for the binary first: without one there is no need of a home.
+func (s *site) redis(ctx context.Context, args ...string) (*redisServer, error) {
+	cred, err := serverCredential()
+	if err != nil {
+		return nil, err
+	}
+	bin, err := findRedis(cred)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.get()
+	if err != nil {
+		return nil, err
+	}
+	return newRedis(ctx, h, bin, args...)
+}
+
+// freePort returns a TCP port that was free a moment ago, or 0.
+func freePort() uint32 {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		return 0
+	}
+	defer l.Close()
+	return uint32(l.Addr().(*net.TCPAddr).Port)
+}

@@ -1,0 +1,77 @@
+package testenv
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+type redisServer struct {
+	home *home
+	bin  string
+	dir  string
+	args []string
+	proc *process
+}
+
+func newRedis(ctx context.Context, h *home, bin string, args ...string) (*redisServer, error) {
+	dir, err := h.room("redis")
+	if err != nil {
+		return nil, err
+	}
+	r := &redisServer{home: h, bin: bin, dir: dir, args: args}
+	if err := r.start(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *redisServer) socket() string { return filepath.Join(r.dir, "redis.sock") }
+
+func (r *redisServer) url() string { return "unix://" + r.socket() }
+
+func (r *redisServer) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	major, err := redisMajor(r.bin)
+	if err != nil {
+		return err
+	}
+	argv := []string{r.bin, "--port", "0", "--unixsocket", r.socket(), "--unixsocketperm", "700", "--dir", r.dir,
+		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"}
+	if major >= 7 { // before, DEBUG was always allowed and the setting unknown
+		argv = append(argv, "--enable-debug-command", "local")
+	}
+	proc, err := r.home.start(r.dir, "redis", append(argv, r.args...)...)
+	if err != nil {
+		return err
+	}
+	r.proc = proc
+	return proc.awaitReady(ctx, r.ready)
+}
+
+func (r *redisServer) kill(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	return r.proc.end(ctx, syscall.SIGKILL)
+}
+
+// ready reports whether the server answers; it says LOADING while it reads a file from disk.
+func (r *redisServer) ready() bool {
+	conn, err := net.DialTimeout("unix", r.socket(), time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return false
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return err == nil && line == "+PONG\r\n"
+}

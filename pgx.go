@@ -1,0 +1,131 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// PgxConn reaches the pgx connection under what sql.Conn.Raw hands out. ok is
+// false where the base driver is not pgx. What is sent through it (COPY, Batch,
+// any statement) is not captured: the README lists it under "What is not captured".
+func PgxConn(driverConn any) (conn *pgx.Conn, ok bool) {
+	if c, wrapped := driverConn.(interface{ baseConn() driver.Conn }); wrapped {
+		driverConn = c.baseConn()
+	}
+	std, ok := driverConn.(*stdlib.Conn)
+	if !ok {
+		return nil, false
+	}
+	return std.Conn(), true
+}
+
+// Transaction states as ReadyForQuery reports them.
+// Source: https://www.postgresql.org/docs/current/protocol-message-formats.html
+const (
+	txIdle   = 'I'
+	txFailed = 'E'
+)
+
+// simpleProtocol makes a query without arguments go the way that an Exec without
+// arguments goes in pgx: else every text with literals would cost a Prepare, and
+// a text that cannot be prepared would fail.
+var simpleProtocol = []driver.NamedValue{{Ordinal: 1, Value: pgx.QueryExecModeSimpleProtocol}}
+
+// hasOptions says whether the arguments begin with one of pgx's own options, which
+// change the protocol or the text and stand before the arguments that $1 counts from.
+func hasOptions(args []driver.NamedValue) bool {
+	if len(args) == 0 {
+		return false
+	}
+	switch args[0].Value.(type) {
+	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+		return true
+	}
+	return false
+}
+
+// refusesScripts says that the server is certain to refuse a text of several
+// statements sent with arguments or as a query: only the simple protocol takes one.
+func (c *conn) refusesScripts(args []driver.NamedValue) bool {
+	return c.pgx != nil && !hasOptions(args) &&
+		c.pgx.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+}
+
+// unsent says whether a statement that gave err, before any row, was never carried
+// out although err is not the server's own: an argument that cannot be encoded, say.
+// Wherever pgx has lost track of the server it closes the connection.
+func (c *conn) unsent(err error) bool {
+	return c.pgx != nil && !c.pgx.IsClosed() &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// outcome is what is known of a COMMIT, or of an autocommit statement, from its error.
+type outcome uint8
+
+const (
+	outcomeCommitted outcome = iota
+	outcomeAborted           // nothing was committed, for certain
+	outcomeInDoubt
+)
+
+// outcomeOf judges a COMMIT by its error. In doubt is the answer wherever
+// the server may have committed: a fence that is kept too long costs misses, one
+// that is given up too early costs a stale read.
+func outcomeOf(err error) outcome {
+	switch {
+	case err == nil:
+		return outcomeCommitted
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return outcomeAborted
+	case pgconn.SafeToRetry(err), errors.Is(err, driver.ErrBadConn): // nothing was sent; that is ErrBadConn's contract
+		return outcomeAborted
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if pg.Severity != "ERROR" && pg.SeverityUnlocalized != "ERROR" {
+			return outcomeInDoubt
+		}
+		return outcomeOfState(pg.Code)
+	}
+	if s, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		return outcomeOfState(s.SQLState())
+	}
+	return outcomeInDoubt
+}
+
+// outcomeOfState: the server's own refusal is a rollback. Not so where it is
+// shutting down, crashing or losing its client (57P, 58, XX, 08), or where it says itself
+// that it does not know (40003, statement_completion_unknown).
+func outcomeOfState(code string) outcome {
+	for _, doubtful := range []string{"57P", "58", "XX", "08", "40003"} {
+		if strings.HasPrefix(code, doubtful) {
+			return outcomeInDoubt
+		}
+	}
+	if len(code) != 5 {
+		return outcomeInDoubt
+	}
+	return outcomeAborted
+}
+
+// planIsOld says whether a statement failed in a way that a plan made for another
+// catalogue would: an undefined column, table or function, or a changed result type.
+func planIsOld(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	switch pg.Code {
+	case "42703", "42P01", "42883", "0A000", "42501", "42804":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,160 @@
+package wtcache
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/wtcache/wtcache/parser"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// textPlan is what a text means whatever the session: its statements, and whether
+// any of them can concern a rule. It is immutable but for the memo of bound.
+type textPlan struct {
+	touches bool
+	// backslash says that the text holds a backslash and names a rule, so that the plan only
+	// holds while standard_conforming_strings is on.
+	backslash bool
+	stmts     []*parser.Statement
+	sql       string
+
+	// bound remembers the plan for the session that asked last. The sessions of
+	// one pool nearly always are equal and so share one.
+	bound atomic.Pointer[boundPlan]
+}
+
+// boundPlan is a text's plan for one kind of session.
+type boundPlan struct {
+	session *rules.Session
+	steps   []step
+	writes  bool // a step concerns a rule
+	control bool // a step is a transaction word
+}
+
+// action says how a step is carried out.
+type action uint8
+
+const (
+	actPass action = iota
+	actBegin
+	actCommit
+	actRollback
+	actSavepoint
+	actRelease
+	actRollbackTo
+	actPrepareTransaction
+	actPrecise    // captured by RETURNING
+	actPinned     // keys known from the statement; made absent
+	actCoarse     // every entry of some rules is made absent
+	actExecute    // SQL-level EXECUTE: what it writes is known by name at run time
+	actUncaptured // cannot run in a transaction of ours; runs as it is, and that is said
+	actRefuse
+)
+
+// step is one statement of a text as it is to be carried out.
+type step struct {
+	action action
+	stmt   *parser.Statement
+	text   string // the statement alone, as the caller wrote it
+
+	table    *rules.Table // actPrecise, actPinned
+	spliced  string       // actPrecise: text with the captured columns
+	hidden   int          // how many columns were spliced
+	view     bool
+	payloads bool // the captured row is the one that will be committed
+	oldKeys  bool
+	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
+	coarse   []*rules.Table // rules whose entries become absent
+	reason   string         // why not precise
+	err      error          // actRefuse
+	session  bool           // the session is to be looked at again afterwards
+	ddl      bool           // the catalogue is to be looked at again afterwards
+	prepares []*rules.Table // SQL-level PREPARE: what the prepared statement writes
+}
+
+// untouched is the plan of every text that concerns no rule.
+var untouched = &textPlan{}
+
+// plan looks a text up. A text that concerns no rule costs one look-up here and
+// nothing else.
+func (c *conn) plan(ctx context.Context, sql string) (*textPlan, error) {
+	if c.gen != c.engine.gen.Load() {
+		if err := c.current(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p, ok := c.gen.plans.Get(sql)
+	if !ok {
+		p = c.engine.planText(c.gen, sql)
+		c.gen.plans.Put(sql, p)
+	}
+	if p.backslash && !c.literalsAreStandard() {
+		return distrusted(sql), nil
+	}
+	return p, nil
+}
+
+// planText parses a text, unless the cheap scan settles that it concerns no rule.
+func (e *engine) planText(gen *generation, sql string) *textPlan {
+	if !gen.filter.MayTouch(sql) {
+		return untouched
+	}
+	e.stats.plansMade.Add(1)
+	p := &textPlan{sql: strings.Clone(sql)}
+	p.stmts = parser.Parse(p.sql)
+	p.touches = slices.ContainsFunc(p.stmts, gen.concerns)
+	p.backslash = strings.IndexByte(sql, '\\') >= 0 && len(gen.filter.Mentions(sql)) > 0
+	if !p.touches && !p.backslash {
+		return untouched
+	}
+	return p
+}
+
+// concerns says whether a statement may write a rule's rows, or changes the state
+// that captures depend on.
+func (g *generation) concerns(s *parser.Statement) bool {
+	switch s.Kind {
+	case parser.KindOther, parser.KindInsert, parser.KindUpdate, parser.KindDelete, parser.KindMerge,
+		parser.KindTruncate, parser.KindCopyFrom, parser.KindExplain, parser.KindDDL:
+		return s.All || s.SetConfig || slices.ContainsFunc(s.Written, g.ruled)
+	case parser.KindDo, parser.KindUnparsable:
+		return true
+	case parser.KindCall:
+		return s.SetConfig
+	}
+	return true
+}
+
+func (g *generation) ruled(r parser.Relation) bool { return g.names[r.Name] }
+
+// distrusted is the plan of a text whose literals the server reads in another way
+// than the parser does.
+func distrusted(sql string) *textPlan {
+	return &textPlan{touches: true, sql: sql, stmts: []*parser.Statement{{
+		Kind: parser.KindUnparsable, Span: parser.Span{End: len(sql)},
+	}}}
+}
+
+// bind gives the text's plan for a session.
+func (p *textPlan) bind(e *engine, gen *generation, session *rules.Session) *boundPlan {
+	if b := p.bound.Load(); b != nil && b.session == session {
+		return b
+	}
+	b := &boundPlan{session: session, steps: make([]step, len(p.stmts))}
+	binder := binder{engine: e, gen: gen, session: session, sql: p.sql}
+	for i := range p.stmts {
+		b.steps[i] = binder.step(p.stmts[i])
+		b.control = b.control || b.steps[i].isControl()
+		b.writes = b.writes || b.steps[i].isWrite()
+	}
+	p.bound.Store(b)
+	return b
+}
+
+func (s *step) isControl() bool {
+	return s.action >= actBegin && s.action <= actPrepareTransaction
+}
+
+func (s *step) isWrite() bool { return s.action >= actPrecise }

@@ -1,0 +1,227 @@
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Set is the rules bound to a catalogue: all that a session needs to know to plan
+// statements. It is immutable and safe for concurrent use.
+type Set struct {
+	Tables []*Table
+
+	catalog *Catalog
+	head    string // the start of the catalogue queries, with the rules' names
+	names   []string
+	targets map[uint32]staticTarget
+	ruled   map[uint32]*Table // by the OID of the table or of a child
+}
+
+// Names gives the bare names, as stored and sorted, of all relations whose appearance
+// in a text can mean a write of a ruled table: the tables, their partitions and
+// inheritance children, their ancestors, and every view or rewrite rule over any of
+// these.
+func (s *Set) Names() []string { return slices.Clone(s.names) }
+
+// Fingerprint is a text that changes when anything in the catalogue that matters to the
+// rules changes.
+func (s *Set) Fingerprint() string { return s.catalog.digest }
+
+// TableByOID gives the ruled table that the rows of a relation belong to: the relation's
+// own, or that of its nearest ruled ancestor. It gives nil where there is none.
+func (s *Set) TableByOID(oid uint32) *Table { return s.ruled[oid] }
+
+// Table is a rule bound to its table. It is immutable and safe for concurrent use.
+type Table struct {
+	Rule *Rule
+	Name Name
+	OID  uint32
+
+	KeyColumns []KeyColumn   // the distinct columns of all templates
+	Entries    []*BoundEntry // as in the rule
+	Shared     []*Template
+
+	// Enabled triggers for INSERT, UPDATE or DELETE on the table or on any child.
+	// AFTER triggers (constraint triggers count, foreign keys do not) may change a row
+	// later in the transaction than it was captured: its payload is then not certain.
+	BeforeTriggers, AfterTriggers bool
+
+	Barrier string // the key of the rule's barrier
+
+	relation *relation
+	types    map[string]string // SQL type by column
+	views    map[uint32]bool   // relations of `via` through which rows can be captured
+}
+
+// KeyColumn is a column of a key template.
+type KeyColumn struct {
+	Name   string
+	Type   string // SQL name of the type (of a domain: of its base), with schema, without modifiers
+	Canon  Canon
+	MaxLen int // in characters: n of varchar(n); 0 for none
+	// Generated says that the column follows other columns, so that it can change
+	// without being assigned.
+	Generated bool
+
+	base   string // pg_type.typname of Type
+	equals string // the operator that compares it
+	class  Class
+}
+
+// Canon says for which Go values the text is certain to be Postgres' text of the column.
+type Canon uint8
+
+const (
+	// CanonNone: the text of a value is known only once Postgres has stored it.
+	CanonNone Canon = iota
+	// CanonInteger: int2, int4, int8; a Go integer's decimal digits.
+	CanonInteger
+	// CanonUUID: a UUID in lower case with dashes.
+	CanonUUID
+	// CanonText: text or varchar of a deterministic collation; the string itself, if it
+	// is no longer than MaxLen.
+	CanonText
+)
+
+// BoundEntry is an entry whose payload is known as SQL.
+type BoundEntry struct {
+	*Entry
+	Index  int    // in Table.Entries
+	Schema string // 8 hex digits: fingerprint of the payload's columns, types, condition and format
+
+	projection *projection
+}
+
+// Keys renders the keys of a row. values are the texts of KeyColumns, nil for NULL.
+// entries is parallel to Table.Entries, "" where the row has no such entry; shared holds
+// only the keys that the row has.
+func (t *Table) Keys(values []*string) (entries []string, shared []string) {
+	value := func(column string) (string, bool) {
+		for i := range t.KeyColumns {
+			if t.KeyColumns[i].Name == column && i < len(values) && values[i] != nil {
+				return *values[i], true
+			}
+		}
+		return "", false
+	}
+	entries = make([]string, len(t.Entries))
+	for i, e := range t.Entries {
+		if key, ok := e.Key.Render(value); ok {
+			entries[i] = key
+		}
+	}
+	for _, template := range t.Shared {
+		if key, ok := template.Render(value); ok {
+			shared = append(shared, key)
+		}
+	}
+	return entries, shared
+}
+
+// ColumnType gives the SQL type of a column (a domain by its own name) for a cast that
+// changes nothing: with schema, without modifiers.
+func (t *Table) ColumnType(name string) (sqlType string, ok bool) {
+	sqlType, ok = t.types[name]
+	return sqlType, ok
+}
+
+const versionSQL = "pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)" +
+	" || pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text"
+
+// Capture gives the expressions for RETURNING, each a text, for a target that is called
+// ref in its statement (already quoted). In order: the version (for ParseVersion), the
+// tableoid (NULL for a view), a key column each; then, with payloads, the payload of
+// each entry of strategy write, NULL where the entry has to be absent.
+func (t *Table) Capture(ref string, view, payloads bool) []string {
+	exprs := []string{versionSQL, ref + ".tableoid::pg_catalog.text"}
+	if view {
+		exprs[1] = "NULL::pg_catalog.text"
+	}
+	exprs = append(exprs, t.keyTexts(ref)...)
+	if !payloads {
+		return exprs
+	}
+	for _, e := range t.Entries {
+		if e.Strategy == StrategyWrite {
+			exprs = append(exprs, e.projection.sql(ref))
+		}
+	}
+	return exprs
+}
+
+func (t *Table) keyTexts(ref string) []string {
+	texts := make([]string, len(t.KeyColumns))
+	for i, k := range t.KeyColumns {
+		texts[i] = keyText(k, ref)
+	}
+	return texts
+}
+
+// OldKeys gives one expression: the row's key texts as a JSON array.
+func (t *Table) OldKeys(ref string) string {
+	return "pg_catalog.json_build_array(" + strings.Join(t.keyTexts(ref), ", ") + ")::pg_catalog.text"
+}
+
+// Select gives the reader's query for an entry: the key texts (as KeyColumns) and the
+// payload, by the very expression of Capture, of the rows that have the entry's key
+// columns. Its parameters are texts, in the order of the key template's Columns. Two
+// rows are asked for, so that a key that is not unique shows. SettingsTest tells an
+// entry's payload that is NULL by its `when` from one that is NULL by the session.
+func (t *Table) Select(entry int) string {
+	e := t.Entries[entry]
+	var b strings.Builder
+	b.WriteString("SELECT " + strings.Join(append(t.keyTexts("t"), e.projection.sql("t")), ", ") + " FROM " + sqlName(t.Name) + " AS t WHERE ")
+	for i, name := range e.Key.Columns() {
+		if i > 0 {
+			b.WriteString(" AND ")
+		}
+		k := t.keyColumn(name)
+		fmt.Fprintf(&b, "t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equals, i+1, k.Type)
+	}
+	b.WriteString(" LIMIT 2")
+	return b.String()
+}
+
+// SettingsTest gives an SQL condition that is true where the session's settings allow
+// the entry's payload to be made, "" where no setting matters.
+func (t *Table) SettingsTest(entry int) string { return t.Entries[entry].projection.settings.sql() }
+
+func (t *Table) keyColumn(name string) *KeyColumn {
+	for i := range t.KeyColumns {
+		if t.KeyColumns[i].Name == name {
+			return &t.KeyColumns[i]
+		}
+	}
+	return nil
+}
+
+// ParseVersion turns a captured version (8 hex digits of timeline, then a WAL position
+// as Postgres prints it) into 24 lower-case hex digits that order as text.
+func ParseVersion(captured string) (string, error) {
+	if len(captured) > 8 {
+		high, low, ok := strings.Cut(captured[8:], "/")
+		timeline, err1 := parseHex(captured[:8])
+		h, err2 := parseHex(high)
+		l, err3 := parseHex(low)
+		if ok && err1 == nil && err2 == nil && err3 == nil {
+			return fmt.Sprintf("%08x%08x%08x", timeline, h, l), nil
+		}
+	}
+	return "", fmt.Errorf("parse version %q: want 8 hex digits of timeline and a WAL position such as 0/16B3748", captured)
+}
+
+func parseHex(s string) (uint64, error) {
+	if len(s) > 0 && (s[0] == '+' || s[0] == '-') {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseUint(s, 16, 32)
+}
+
+func fingerprint8(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:4])
+}

@@ -1,0 +1,80 @@
+package wtcache
+
+import (
+	"database/sql"
+	"sync/atomic"
+
+	"github.com/wtcache/wtcache/cachesync"
+)
+
+// Stats are counters since the *sql.DB was opened. Each is read by itself, so
+// they need not add up while work is going on.
+type Stats struct {
+	// Statements.
+	PreciseWrites   uint64 // statements whose rows were captured
+	CoarseWrites    uint64 // statements that made every entry of a rule absent
+	PinnedWrites    uint64 // statements under row-level security whose keys were all pinned
+	Uncaptured      uint64 // statements that name a ruled table and could not be followed (README, "What is not captured")
+	FenceFirst      uint64 // autocommit writes that were fenced before they ran
+	LockFirst       uint64 // autocommit writes that ran in a transaction of ours
+	CapturedRows    uint64
+	PlansMade       uint64 // texts that were parsed
+	SessionProbes   uint64 // looks at what a session makes of the rules
+	KeyMismatches   uint64 // fence-first writes whose row had another key than was fenced; made absent
+	TableMismatches uint64 // captured rows of another table than the plan's; handled as a coarse write
+
+	// Transactions that had captured something.
+	Committed  uint64
+	RolledBack uint64
+	InDoubt    uint64 // the COMMIT's outcome is not known; the keys stay fenced until the fence expires
+	Refused    uint64 // rolled back because Redis was down and a rule says redis_down: refuse
+	Unfenced   uint64 // committed while Redis was down (redis_down: queue); the keys are owed
+
+	// BackgroundErrors were given to the logger and to Config.OnError.
+	BackgroundErrors uint64
+
+	// Reads through Cache.
+	Hits, Misses, Fills, Bypasses uint64
+
+	// Redis holds the counters of the protocol itself.
+	Redis cachesync.Stats
+}
+
+// counters are Stats while they are being counted.
+type counters struct {
+	preciseWrites, coarseWrites, pinnedWrites, uncaptured atomic.Uint64
+	fenceFirst, lockFirst, capturedRows, plansMade        atomic.Uint64
+	sessionProbes, keyMismatches, tableMismatches         atomic.Uint64
+	committed, rolledBack, inDoubt, refused, unfenced     atomic.Uint64
+	backgroundErrors                                      atomic.Uint64
+	hits, misses, fills, bypasses                         atomic.Uint64
+}
+
+// StatsOf reads the counters of a *sql.DB that was opened through wtcache.
+func StatsOf(db *sql.DB) (Stats, error) {
+	e, err := engineOf(db)
+	if err != nil {
+		return Stats{}, err
+	}
+	return e.snapshot(), nil
+}
+
+func (e *engine) snapshot() Stats {
+	c := &e.stats
+	s := Stats{
+		PreciseWrites: c.preciseWrites.Load(), CoarseWrites: c.coarseWrites.Load(),
+		PinnedWrites: c.pinnedWrites.Load(), Uncaptured: c.uncaptured.Load(),
+		FenceFirst: c.fenceFirst.Load(), LockFirst: c.lockFirst.Load(),
+		CapturedRows: c.capturedRows.Load(), PlansMade: c.plansMade.Load(),
+		SessionProbes: c.sessionProbes.Load(), KeyMismatches: c.keyMismatches.Load(),
+		TableMismatches: c.tableMismatches.Load(),
+		Committed:       c.committed.Load(), RolledBack: c.rolledBack.Load(), InDoubt: c.inDoubt.Load(),
+		Refused: c.refused.Load(), Unfenced: c.unfenced.Load(),
+		BackgroundErrors: c.backgroundErrors.Load(),
+		Hits:             c.hits.Load(), Misses: c.misses.Load(), Fills: c.fills.Load(), Bypasses: c.bypasses.Load(),
+	}
+	if e.sync != nil {
+		s.Redis = e.sync.Stats()
+	}
+	return s
+}

@@ -1,0 +1,143 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+)
+
+var (
+	_ driver.Stmt              = (*stmt)(nil)
+	_ driver.StmtExecContext   = (*stmt)(nil)
+	_ driver.StmtQueryContext  = (*stmt)(nil)
+	_ driver.NamedValueChecker = (*stmt)(nil)
+	_ driver.ColumnConverter   = convertingStmt{}
+)
+
+// stmt is a prepared statement that may concern a rule. What is prepared is the
+// spliced text, where there is one. One that touches no rule is the base's own.
+type stmt struct {
+	conn *conn
+	base driver.Stmt
+	sql  string // as the caller wrote it
+	text string // as it was prepared
+}
+
+// convertingStmt is a stmt over a base with a ColumnConverter, whose presence changes
+// how database/sql converts arguments.
+type convertingStmt struct{ *stmt }
+
+func (s convertingStmt) ColumnConverter(i int) driver.ValueConverter {
+	return s.base.(driver.ColumnConverter).ColumnConverter(i)
+}
+
+// PrepareContext prepares a statement on the base.
+func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	p, err := c.plan(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if !p.touches {
+		return c.base.prepare.PrepareContext(ctx, query)
+	}
+	if err := c.current(ctx); err != nil {
+		return nil, err
+	}
+	s := &stmt{conn: c, sql: query, text: query}
+	if b := p.bind(c.engine, c.gen, c.session); len(b.steps) == 1 && b.steps[0].action == actPrecise {
+		s.text = b.steps[0].spliced
+	}
+	if s.base, err = c.base.prepare.PrepareContext(ctx, s.text); err != nil {
+		return nil, c.spliceFailed(err)
+	}
+	if err := s.requireInterfaces(); err != nil {
+		_ = s.base.Close() // the missing interface is the error to return
+		return nil, err
+	}
+	if _, ok := s.base.(driver.ColumnConverter); ok {
+		return convertingStmt{s}, nil
+	}
+	return s, nil
+}
+
+func (s *stmt) requireInterfaces() error {
+	if _, ok := s.base.(driver.StmtExecContext); !ok {
+		return fmt.Errorf("%w: %T does not implement driver.StmtExecContext, which capturing writes needs", ErrBaseDriver, s.base)
+	}
+	if _, ok := s.base.(driver.StmtQueryContext); !ok {
+		return fmt.Errorf("%w: %T does not implement driver.StmtQueryContext, which capturing writes needs", ErrBaseDriver, s.base)
+	}
+	return nil
+}
+
+func (s *stmt) Close() error { return s.base.Close() }
+
+// NumInput is the base's: splicing adds no parameters.
+func (s *stmt) NumInput() int { return s.base.NumInput() }
+
+// CheckNamedValue asks the base's statement, then its connection, as database/sql does.
+func (s *stmt) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := s.base.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return s.conn.CheckNamedValue(v)
+}
+
+// ExecContext runs the statement by the plan that holds now, which need not be the
+// one under which it was prepared.
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	res, err := s.run(ctx, request{sql: s.sql, args: args, stmt: s})
+	return res.result, err
+}
+
+// QueryContext is ExecContext for a statement that gives rows.
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	res, err := s.run(ctx, request{sql: s.sql, args: args, rows: true, stmt: s})
+	if err != nil {
+		return nil, err
+	}
+	return res.rows, nil
+}
+
+func (s *stmt) run(ctx context.Context, r request) (response, error) {
+	p, err := s.conn.plan(ctx, s.sql)
+	if err != nil {
+		return response{}, err
+	}
+	if !p.touches {
+		return s.conn.send(ctx, s.sql, r)
+	}
+	return s.conn.run(ctx, p, r)
+}
+
+// send runs the base's statement.
+func (s *stmt) send(ctx context.Context, r request) (response, error) {
+	if r.rows {
+		rows, err := s.query(ctx, r.args)
+		return response{rows: rows}, err
+	}
+	result, err := s.base.(driver.StmtExecContext).ExecContext(ctx, r.args)
+	return response{result: result}, err
+}
+
+func (s *stmt) query(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.base.(driver.StmtQueryContext).QueryContext(ctx, args)
+}
+
+// Exec is the legacy form of ExecContext.
+func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
+	return s.ExecContext(context.Background(), named(args))
+}
+
+// Query is the legacy form of QueryContext.
+func (s *stmt) Query(args []driver.Value) (driver.Rows, error) {
+	return s.QueryContext(context.Background(), named(args))
+}
+
+func named(args []driver.Value) []driver.NamedValue {
+	nv := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		nv[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return nv
+}
