@@ -32,6 +32,7 @@ type txState struct {
 	marks      []mark
 	statements int
 	started    bool // rows of the latest ruled write have come back, so it was carried out
+	ddl        bool // the catalogue was changed in this transaction
 	session    bool // the session was changed in this transaction, so its end changes it again
 }
 
@@ -82,33 +83,41 @@ func (t *txState) absent(table *rules.Table, keys []string) {
 }
 
 // record reads one row's captured columns, which stand in the layout that
-// rules.Table.Capture describes, followed by the old keys.
-func (c *conn) record(st *step, hidden []driver.Value) error {
+// rules.Table.Capture describes, followed by the old keys. What cannot be read may be
+// any row: it makes the table's entries absent, and never fails the user's write.
+func (c *conn) record(st *step, hidden []driver.Value) {
 	c.engine.stats.capturedRows.Add(1)
 	if len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
 		c.recordOverflow(st.table)
-		return nil
+		return
 	}
+	ch, ok, err := c.readRow(st, hidden)
+	switch {
+	case err != nil:
+		c.engine.report("a captured row cannot be read; every entry of its rule becomes absent", err)
+		c.tx.coarse([]*rules.Table{st.table})
+	case ok:
+		ch.statement = c.tx.statements
+		c.tx.log = append(c.tx.log, ch)
+	}
+}
+
+func (c *conn) readRow(st *step, hidden []driver.Value) (ch change, ok bool, err error) {
 	cells := make([]*string, len(hidden))
 	for i, v := range hidden {
 		s, ok, err := textOf(v)
 		if err != nil {
-			return fmt.Errorf("wtcache: captured column %d: %w", i+1, err)
+			return change{}, false, fmt.Errorf("captured column %d of %s: %w", i+1, st.table.Name, err)
 		}
 		if ok {
 			cells[i] = &s
 		}
 	}
 	if !st.view && !c.belongs(st, cells[1]) {
-		return nil
+		return change{}, false, nil
 	}
-	ch, err := st.decode(cells)
-	if err != nil {
-		return err
-	}
-	ch.statement = c.tx.statements
-	c.tx.log = append(c.tx.log, ch)
-	return nil
+	ch, err = st.decode(cells)
+	return ch, err == nil, err
 }
 
 // recordOverflow gives up on single rows: more than MaxCapturedRows make the
@@ -141,13 +150,11 @@ func (c *conn) belongs(st *step, tableoid *string) bool {
 	c.engine.stats.tableMismatches.Add(1)
 	c.sessionStale = true
 	if err == nil {
-		if other := c.gen.set.TableByOID(uint32(oid)); other != nil {
-			c.tx.coarse([]*rules.Table{other})
-		} else if c.pgx != nil {
-			// A partition made since the catalogue was read belongs to the table, too.
-			c.engine.catalogueChanged()
-			c.tx.coarse([]*rules.Table{st.table})
+		other := c.gen.set.TableByOID(uint32(oid))
+		if other == nil {
+			other = st.table // a partition made since the catalogue was read belongs to it, too
 		}
+		c.tx.coarse([]*rules.Table{other})
 	}
 	return false
 }
@@ -157,11 +164,11 @@ func (st *step) decode(cells []*string) (change, error) {
 	t := st.table
 	ch := change{table: t}
 	if cells[0] == nil {
-		return ch, fmt.Errorf("wtcache: the version that was captured for %s is NULL", t.Name)
+		return ch, fmt.Errorf("the version that was captured for %s is NULL", t.Name)
 	}
 	var err error
 	if ch.version, err = rules.ParseVersion(*cells[0]); err != nil {
-		return ch, fmt.Errorf("wtcache: version of a row of %s: %w", t.Name, err)
+		return ch, fmt.Errorf("version of a row of %s: %w", t.Name, err)
 	}
 	values := cells[2 : 2+len(t.KeyColumns)]
 	ch.keys, ch.shared = t.Keys(values)
@@ -189,7 +196,7 @@ func oldKeys(t *rules.Table, text *string) ([]string, error) {
 	}
 	var values []*string
 	if err := json.Unmarshal([]byte(*text), &values); err != nil || len(values) != len(t.KeyColumns) {
-		return nil, fmt.Errorf("wtcache: old keys of a row of %s cannot be read: %q", t.Name, *text)
+		return nil, fmt.Errorf("old keys of a row of %s cannot be read: %q", t.Name, *text)
 	}
 	entries, shared := t.Keys(values)
 	return slices.Concat(entries, shared), nil

@@ -66,7 +66,11 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewConnector(base, cfg)
+	e, err := newEngine(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &connector{base: base, engine: e, driver: d}, nil
 }
 
 func baseConnector(base driver.Driver, dsn string) (driver.Connector, error) {
@@ -94,7 +98,7 @@ func NewConnector(base driver.Connector, cfg Config) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{base: base, engine: e}, nil
+	return &connector{base: base, engine: e, driver: &Driver{base: base.Driver(), cfg: cfg}}, nil
 }
 
 // OpenDB is sql.OpenDB over NewConnector.
@@ -109,6 +113,7 @@ func OpenDB(base driver.Connector, cfg Config) (*sql.DB, error) {
 type connector struct {
 	base   driver.Connector
 	engine *engine
+	driver *Driver // through which the connector was made
 }
 
 // Connect opens a base connection, and on the first one holds the rules against
@@ -129,7 +134,9 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver gives a Driver that knows this connector, so that CacheOf and StatsOf
 // find the way from a *sql.DB.
 func (c *connector) Driver() driver.Driver {
-	return &Driver{base: c.base.Driver(), cfg: c.engine.cfg, engine: c.engine}
+	d := *c.driver
+	d.engine = c.engine
+	return &d
 }
 
 // Close stops the background work and closes the Redis client that was made from

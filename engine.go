@@ -32,6 +32,8 @@ type engine struct {
 	loadMu sync.Mutex // one catalogue load at a time; guards nothing else, and no lock is taken under it
 	stale  atomic.Bool
 
+	lastProbe atomic.Int64 // Unix nanoseconds of the latest look at a session and the catalogue
+
 	said sync.Map // reasons that were logged once
 }
 

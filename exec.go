@@ -25,6 +25,7 @@ type response struct {
 
 // run carries out a text that may concern a rule.
 func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error) {
+	c.recheck()
 	if err := c.current(ctx); err != nil {
 		return response{}, err
 	}
@@ -40,6 +41,7 @@ func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error
 func (c *conn) runStep(ctx context.Context, st *step, r request) (response, error) {
 	switch {
 	case st.action == actRefuse:
+		c.sessionStale = true // the GRANT that the error names may have been run by the next try
 		return response{}, st.err
 	case c.txFailed() && !st.isControl():
 		return c.send(ctx, r.sql, r) // the server refuses it; nothing can be written
@@ -88,13 +90,14 @@ func (c *conn) notePrepared(st *step) {
 
 // noteSession remembers that what was probed may no longer hold.
 func (c *conn) noteSession(st *step) {
-	if st.session {
-		c.sessionStale = true
-		c.tx.session = c.inTx()
+	if !st.session && !st.ddl {
+		return
 	}
-	if st.ddl {
+	c.sessionStale = true
+	if c.inTx() {
+		c.tx.session, c.tx.ddl = true, c.tx.ddl || st.ddl
+	} else if st.ddl {
 		c.engine.catalogueChanged()
-		c.tx.session = c.inTx()
 	}
 }
 
@@ -185,11 +188,11 @@ func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driv
 	return rows, nil
 }
 
-// spliceFailed asks for another look at the catalogue where an error may come from
-// captured columns that are no longer there.
+// spliceFailed asks for another look at the session, and so at the catalogue, where
+// an error may come from captured columns that are no longer there.
 func (c *conn) spliceFailed(err error) error {
 	if planIsOld(err) {
-		c.engine.catalogueChanged()
+		c.sessionStale = true
 	}
 	return err
 }
@@ -207,10 +210,7 @@ func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
 			_ = rows.Close() // repeats the error
 			return n, c.spliceFailed(err)
 		}
-		if err := c.record(st, hidden); err != nil {
-			_ = rows.Close()
-			return n, err
-		}
+		c.record(st, hidden)
 	}
 }
 

@@ -58,7 +58,8 @@ func (r *captureRows) next() error {
 		r.ended = true
 		return err
 	}
-	return r.conn.record(r.step, r.cells[len(r.columns):])
+	r.conn.record(r.step, r.cells[len(r.columns):])
+	return nil
 }
 
 // Close reads what the caller left unread: those rows are written, too.
@@ -73,7 +74,6 @@ func (r *captureRows) Close() error {
 	return r.base.Close()
 }
 
-// HasNextResultSet is false: a write gives one result.
 func (r *captureRows) ColumnTypeDatabaseTypeName(i int) string { return databaseTypeName(r.base, i) }
 
 func (r *captureRows) ColumnTypeLength(i int) (int64, bool) { return columnLength(r.base, i) }

@@ -37,6 +37,7 @@ func (c *conn) probe(ctx context.Context) error {
 		}
 	}
 	c.engine.stats.sessionProbes.Add(1)
+	c.engine.lastProbe.Store(time.Now().UnixNano())
 	interned, _ := gen.sessions.LoadOrStore(session.Key(), session)
 	c.gen, c.session, c.sessionStale = gen, interned.(*rules.Session), false
 	return nil
@@ -52,6 +53,21 @@ func (c *conn) current(ctx context.Context) error {
 		return nil
 	}
 	return c.probe(ctx)
+}
+
+// recheckEvery bounds how long a change of the catalogue that another program made
+// (a migration that adds a trigger, a view, a partition) goes unnoticed by a process
+// that keeps its connections and writes ruled tables.
+const recheckEvery = 30 * time.Second
+
+// recheck makes this connection probe once more where no connection of the engine has
+// done so for a while. Its cost is spread over all ruled writes of that time.
+func (c *conn) recheck() {
+	last := c.engine.lastProbe.Load()
+	now := time.Now().UnixNano()
+	if now-last > int64(recheckEvery) && c.engine.lastProbe.CompareAndSwap(last, now) {
+		c.sessionStale = true
+	}
 }
 
 // querier runs catalogue look-ups on the base connection itself.

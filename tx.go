@@ -278,6 +278,9 @@ func (c *conn) track(st *step) {
 // endTx forgets the transaction. Settings that it made are undone by its end, or stay.
 func (c *conn) endTx() {
 	c.sessionStale = c.sessionStale || c.tx.session
+	if c.tx.ddl {
+		c.engine.catalogueChanged()
+	}
 	c.tx = txState{}
 }
 

@@ -121,14 +121,15 @@ func (s *shard[V]) put(sql string, v V) {
 }
 
 // evict drops the first entry from the hand on that was not used since the hand
-// passed it last. The caller holds mu.
+// passed it last; after a round, whatever is under the hand, since readers may
+// mark entries as fast as it clears them. The caller holds mu.
 func (s *shard[V]) evict(next map[string]*entry[V]) {
-	for {
+	for passed := 0; ; passed++ {
 		if s.hand >= len(s.ring) {
 			s.hand = 0
 		}
 		e := s.ring[s.hand]
-		if e.used.Swap(false) {
+		if passed < len(s.ring) && e.used.Swap(false) {
 			s.hand++
 			continue
 		}

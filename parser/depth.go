@@ -1,11 +1,11 @@
 package parser
 
-// maxNesting bounds the depth of an expression, a join or a set operation that
-// the grammar is given. The C parser and its serialiser recurse over the tree
-// with no check of their own: past the end of the stack the process dies. The
-// bound leaves a factor of four on the smallest stack that a supported libc
-// gives to a thread (TestDeepTextsLive).
-const maxNesting = 1000
+// maxNesting bounds the depth of the tree that the grammar is given. The C parser
+// and its serialiser recurse over the tree with no check of their own: past the
+// end of the stack the process dies. One unit costs at most 0.4 kB of stack;
+// deepStack, where everything over directNesting runs, has room for ten times
+// this bound (TestDeepTextsLive).
+const maxNesting = 2000
 
 // maxBrackets bounds open brackets and CASEs; the grammar itself gives up at
 // 10,000 symbols on its stack.
@@ -91,6 +91,8 @@ func (g *depthGuard) addWord(word string) {
 		l.chain++
 	case classSticky:
 		l.sticky++
+	case classBody:
+		l.sticky += 3
 	case classBetween:
 		l.chain += 2
 		l.between++
@@ -130,13 +132,19 @@ func (g *depthGuard) close() {
 	}
 	inner := &g.levels[g.top]
 	inner.end()
-	depth := inner.deepest + inner.sticky + 1
-	if inner.open == 'c' {
-		depth++
-	}
+	depth := inner.deepest + inner.sticky + bracketDepth(inner.open)
 	g.top--
 	outer := &g.levels[g.top]
 	outer.inner = max(outer.inner, depth)
+}
+
+// bracketDepth is what a bracket adds by itself: a sub-select, the most that can
+// stand in parentheses, is three nodes.
+func bracketDepth(open byte) int {
+	if open == '(' {
+		return 3
+	}
+	return 2
 }
 
 // depth returns the bound for everything added since reset.
@@ -157,6 +165,7 @@ const (
 	classNone class = iota
 	classChain
 	classSticky
+	classBody
 	classBetween
 	classAnd
 	classOr
@@ -169,7 +178,7 @@ const (
 func wordClass(word string) class {
 	switch foldByte(word[0]) {
 	case 'a':
-		return pick(word, classAnd, "and", classChain, "at", classSticky, "atomic")
+		return pick(word, classAnd, "and", classChain, "at", classBody, "atomic")
 	case 'b':
 		return pick(word, classBetween, "between", classNone, "", classNone, "")
 	case 'c':

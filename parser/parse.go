@@ -37,12 +37,14 @@ func Parse(sql string) []*Statement {
 // not be given, where the grammar refuses, or where grammar and lexer disagree
 // about the pieces.
 func parseWhole(sql string, pieces []piece) ([]*Statement, bool) {
+	depth := 0
 	for _, p := range pieces {
-		if p.deep || p.broken {
+		if p.broken {
 			return nil, false
 		}
+		depth = max(depth, p.depth)
 	}
-	raw, ok := parseTree(sql)
+	raw, ok := parseTree(sql, depth)
 	if !ok || len(raw) != len(pieces) {
 		return nil, false
 	}
@@ -71,28 +73,14 @@ func holds(r *pg.RawStmt, span Span, size int) bool {
 func parsePiece(sql string, p piece) []*Statement {
 	span := p.span()
 	unparsable := []*Statement{{Kind: KindUnparsable, Span: span}}
-	if p.deep || p.broken {
+	if p.broken {
 		return unparsable
 	}
-	raw, ok := parseTree(sql[span.Start:span.End])
+	raw, ok := parseTree(sql[span.Start:span.End], p.depth)
 	if !ok || len(raw) != 1 {
 		return unparsable
 	}
 	return []*Statement{newStatement(sql, raw[0].GetStmt(), p.tokens)}
-}
-
-// parseTree runs the grammar. The caller has checked the depth.
-func parseTree(sql string) (stmts []*pg.RawStmt, ok bool) {
-	defer func() {
-		if recover() != nil {
-			stmts, ok = nil, false
-		}
-	}()
-	tree, err := pg.Parse(sql)
-	if err != nil {
-		return nil, false
-	}
-	return tree.GetStmts(), true
 }
 
 // newStatement makes the Statement of a tree; tokens are those of its piece.

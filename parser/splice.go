@@ -128,10 +128,10 @@ func single(text string) (*pg.Node, []token) {
 		return nil, nil
 	}
 	pieces := split(text)
-	if len(pieces) != 1 || pieces[0].deep || pieces[0].broken {
+	if len(pieces) != 1 || pieces[0].broken {
 		return nil, nil
 	}
-	raw, ok := parseTree(text)
+	raw, ok := parseTree(text, pieces[0].depth)
 	if !ok || len(raw) != 1 {
 		return nil, nil
 	}

@@ -4,7 +4,7 @@ package parser
 // the semicolon left out.
 type piece struct {
 	tokens []token
-	deep   bool // its tree could overflow the parser's stack
+	depth  int  // a bound of its tree's depth
 	broken bool // it ends in an unterminated string, identifier or comment
 }
 
@@ -91,7 +91,7 @@ func split(src string) []piece {
 	cut := func(end int) {
 		if p := tokens[start:end]; spanOf(p) != (Span{}) {
 			broken := p[len(p)-1].kind == tokBroken
-			pieces = append(pieces, piece{tokens: p, deep: guard.depth() > maxNesting, broken: broken})
+			pieces = append(pieces, piece{tokens: p, depth: guard.depth(), broken: broken})
 		}
 		start = end + 1
 		s.reset()

@@ -3,6 +3,7 @@ package rules
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,7 +61,11 @@ func (d *database) open(first ...string) *server {
 		d.t.Fatal(err)
 	}
 	s := &server{d, conn}
-	d.t.Cleanup(func() { conn.Close() })
+	d.t.Cleanup(func() {
+		// What the test has set must not reach the next user of the connection.
+		conn.Raw(func(any) error { return driver.ErrBadConn })
+		conn.Close()
+	})
 	for _, text := range first {
 		s.exec(text)
 	}

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-var update = flag.Bool("update-findings", false, "rewrite the golden findings of testdata")
+var updateGolden = flag.Bool("update", false, "rewrite the golden findings of testdata")
 
 // The texts of findings are what a user works with: a wrong place or a fix that does not
 // fit costs an hour of search. Each rule file of an archive is loaded alone.
@@ -76,14 +76,14 @@ func eachArchive(t *testing.T, folder string, remake func(*testing.T, *txtar.Arc
 			want := txtar.Format(archive)
 			archive.Files = remake(t, archive)
 			got := txtar.Format(archive)
-			if *update {
+			if *updateGolden {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
 			if !bytes.Equal(got, want) {
-				t.Errorf("findings differ (rewrite with -update-findings if that is right):\n%s", firstDifference(string(got), string(want)))
+				t.Errorf("findings differ (rewrite with -update if that is right):\n%s", firstDifference(string(got), string(want)))
 			}
 		})
 	}
@@ -275,12 +275,13 @@ func TestValues(t *testing.T) {
 // Bytes that are no text have to be refused with their place, not passed to the server.
 func TestBytesThatAreNoText(t *testing.T) {
 	for text, want := range map[string]string{
-		"table: us\x00ers\n":              "r.yaml:1:10: the file holds a control character (0x00); remove it",
-		"table: é\nkey: \x1b[0m":          "r.yaml:2:6: the file holds a control character (0x1b); remove it",
-		"table: users\nkey: é\xff":        "r.yaml:2:7: the file is not UTF-8 text; save it as UTF-8",
-		"\xff\xfet\x00":                   "r.yaml:1:1: the file is not UTF-8 text; save it as UTF-8",
-		strings.Repeat("# x\n", 17<<10):   "r.yaml: the file is larger than 64 KiB; write one rule a file",
-		"a: " + strings.Repeat("[", 1000): "r.yaml:1:36: brackets and braces are nested too deeply; a rule needs two levels",
+		"table: us\x00ers\n":                "r.yaml:1:10: the file holds a control character (0x00); remove it",
+		"table: é\nkey: \x1b[0m":            "r.yaml:2:6: the file holds a control character (0x1b); remove it",
+		"table: users\nkey: é\xff":          "r.yaml:2:7: the file is not UTF-8 text; save it as UTF-8",
+		"\xff\xfet\x00":                     "r.yaml:1:1: the file is not UTF-8 text; save it as UTF-8",
+		strings.Repeat("# x\n", 17<<10):     "r.yaml: the file is larger than 64 KiB; write one rule a file",
+		"a: " + strings.Repeat("[", 1000):   "r.yaml:1:36: lists and mappings are nested too deeply; a rule needs two levels",
+		"a:\n" + strings.Repeat("- ", 1000): "r.yaml:2:65: lists and mappings are nested too deeply; a rule needs two levels",
 	} {
 		_, err := Load(fstest.MapFS{"r.yaml": {Data: []byte(text)}})
 		if err == nil || err.Error() != want {

@@ -119,7 +119,7 @@ func (s *Set) sessionSQL() string {
     pg_catalog.has_table_privilege(r.oid, 'SELECT')::pg_catalog.int4,
     (pg_catalog.has_table_privilege(r.oid, 'DELETE') OR pg_catalog.has_any_column_privilege(r.oid, 'INSERT, UPDATE'))::pg_catalog.int4,
     pg_catalog.quote_ident(c.nspname) || '.' || pg_catalog.quote_ident(c.relname) || ' TO ' || pg_catalog.quote_ident(current_user))
-  FROM (SELECT DISTINCT oid FROM reach) r JOIN (SELECT c.oid, c.relname, s.nspname FROM pg_catalog.pg_class c
+  FROM pg_catalog.unnest(ARRAY(SELECT DISTINCT oid FROM reach)) r(oid) JOIN (SELECT c.oid, c.relname, s.nspname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace) c ON c.oid = r.oid
 ) x ORDER BY kind COLLATE "C", id COLLATE "C"`
 }

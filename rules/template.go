@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -246,7 +247,7 @@ func (t *Template) prepare() {
 	t.guardPrefix = strings.HasPrefix(reservedPrefix, t.literals[0])
 	t.guardSuffix = tagged
 	for _, p := range t.placeholders {
-		if !contains(t.columns, p.column) {
+		if !slices.Contains(t.columns, p.column) {
 			t.columns = append(t.columns, p.column)
 		}
 	}
@@ -310,7 +311,7 @@ func (t *Template) checkTag(braces []int) error {
 // shape is equal for templates that make the same keys from the same texts, whatever
 // the columns are called.
 func (t *Template) shape() string {
-	return strings.Join(t.literals, "{}")
+	return strings.Join(t.literals, "\x00") // a byte that no literal holds
 }
 
 // templateParser walks a template's text.

@@ -18,7 +18,7 @@ import (
 // aliases let a small file stand for a huge one.
 const (
 	maxFileBytes = 64 << 10
-	maxFlowDepth = 32
+	maxDepth     = 32
 	maxNodes     = 200_000
 )
 
@@ -80,17 +80,23 @@ func (d *decoder) cleanText(data []byte) (string, bool) {
 	return string(data), true
 }
 
+// checkDepth refuses nesting that takes no indentation: brackets, and dashes on one line.
 func (d *decoder) checkDepth(tokens token.Tokens) bool {
-	depth := 0
+	depth, dashes, line := 0, 0, 0
 	for _, t := range tokens {
+		if t.Position != nil && t.Position.Line != line {
+			dashes, line = 0, t.Position.Line
+		}
 		switch t.Type {
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:
 			depth--
+		case token.SequenceEntryType:
+			dashes++
 		}
-		if depth > maxFlowDepth {
-			d.fault(d.tokenPos(t), "brackets and braces are nested too deeply", "a rule needs two levels")
+		if max(depth, dashes) > maxDepth {
+			d.fault(d.tokenPos(t), "lists and mappings are nested too deeply", "a rule needs two levels")
 			return false
 		}
 	}

@@ -1,0 +1,171 @@
+package cachesync
+
+import (
+	"errors"
+	"math"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Foreign readers and scripts in other languages read these bytes at fixed
+// offsets; a change here breaks every entry in every cache.
+func TestFormatsGolden(t *testing.T) {
+	c, key := shared(t)
+	payload := `{"id":7,"name":"Zoë"}`
+	written := regexp.MustCompile(`"written_at":\d{13},`)
+	const header = `{"version":"000000011000000000000005","written_at":T,"checksum":"dd9ee086","schema":"1a2b3c4d"`
+	for _, tt := range []struct {
+		format      Format
+		value, meta string
+	}{
+		{Envelope, header + `,"data":` + payload + `}`, ""},
+		{Plain, payload, header + `}`},
+	} {
+		mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(tt.format, payload, 5)})
+		names, _ := siblingsOf(key)
+		value := c.rdb.Get(t.Context(), names.key).Val()
+		meta := c.rdb.Get(t.Context(), names.meta).Val()
+		if got := written.ReplaceAllString(value, `"written_at":T,`); got != tt.value {
+			t.Errorf("%s value\n got %s\nwant %s", tt.format, got, tt.value)
+		}
+		if got := written.ReplaceAllString(meta, `"written_at":T,`); got != tt.meta {
+			t.Errorf("%s meta\n got %s\nwant %s", tt.format, got, tt.meta)
+		}
+	}
+}
+
+// What a writer stored is what a reader gets, with its version and age, and
+// neither format is taken for the other.
+func TestGetReadsWhatWasStored(t *testing.T) {
+	c, key := shared(t)
+	ctx := t.Context()
+	// Bytes that a text-minded script or decoder would change.
+	payload := "\"\x00\xff}\\u0000\",\"data\":"
+	for _, format := range []Format{Envelope, Plain} {
+		before := c.rdb.Time(ctx).Val().Truncate(time.Millisecond)
+		if r := mustFence(t, c, key).Apply(ctx, map[string]Entry{key: entry(format, payload, 5)}); r.Stored != 1 {
+			t.Fatalf("%s: %+v", format, r)
+		}
+		value, ok, err := c.Get(ctx, key, format, strings.ToUpper(testSchema))
+		if err != nil || !ok || string(value.Payload) != payload || value.Version != version(5) {
+			t.Errorf("%s: got %+v, %v, %v", format, value, ok, err)
+		}
+		if after := c.rdb.Time(ctx).Val(); value.WrittenAt.Before(before) || value.WrittenAt.After(after) {
+			t.Errorf("%s: written at %v, not between %v and %v", format, value.WrittenAt, before, after)
+		}
+		other := Plain - format
+		if value, ok, err := c.Get(ctx, key, other, testSchema); ok || err != nil {
+			t.Errorf("%s read as %s: %+v, %v", format, other, value, err)
+		}
+		if value, ok, err := c.Get(ctx, key, format, foreignSchema); ok || err != nil {
+			t.Errorf("%s read under another schema: %+v, %v", format, value, err)
+		}
+	}
+	if s := c.Stats(); s.SchemaMismatches != 4 || s.Hits != 2 || s.Misses != 4 {
+		t.Errorf("counted %+v", s)
+	}
+}
+
+// A damaged value must not be served, and must not be in the way until its
+// TTL has passed.
+func TestDamagedValueIsReplaced(t *testing.T) {
+	c, key := shared(t)
+	ctx := t.Context()
+	names, _ := siblingsOf(key)
+	for _, format := range []Format{Envelope, Plain} {
+		mustFence(t, c, key).Apply(ctx, map[string]Entry{key: entry(format, `{"n":5}`, 5)})
+		value := c.rdb.Get(ctx, key).Val()
+		c.rdb.Set(ctx, key, strings.Replace(value, `"n":5`, `"n":6`, 1), time.Minute)
+		if _, ok, err := c.Get(ctx, key, format, testSchema); ok || err != nil {
+			t.Errorf("%s: a damaged value was served (%v)", format, err)
+		}
+		lease, err := c.Lease(ctx, key, format, testSchema)
+		if err != nil || lease.State != LeaseGranted {
+			t.Fatalf("%s: %+v, %v", format, lease, err)
+		}
+		if ok, err := c.Fill(ctx, lease, entry(format, `{"n":5}`, 5)); !ok || err != nil {
+			t.Errorf("%s: fill %v, %v", format, ok, err)
+		}
+		if got := look(t, c.rdb, key); got != "fill" {
+			t.Errorf("%s: %s", format, got)
+		}
+	}
+	// Bytes of somebody else, of another type, or cut short: absent, no error.
+	short, _ := entry(Envelope, "1", 5).encode(version(5))
+	for _, value := range []string{"x", `{"version":"`, short.head, short.head + "1700000000000" + short.tail} {
+		c.rdb.Set(ctx, key, value, time.Minute)
+		if _, ok, err := c.Get(ctx, key, Envelope, testSchema); ok || err != nil {
+			t.Errorf("%q was served (%v)", value, err)
+		}
+	}
+	c.rdb.Del(ctx, key, names.control)
+	c.rdb.HSet(ctx, key, "a", "b")
+	c.rdb.Expire(ctx, key, time.Minute)
+	if _, ok, err := c.Get(ctx, key, Envelope, testSchema); ok || err != nil {
+		t.Errorf("a hash was served (%v)", err)
+	}
+	if lease, err := c.Lease(ctx, key, Envelope, testSchema); lease.State != LeaseBypass || err != nil {
+		t.Errorf("lease over a hash: %+v, %v", lease, err)
+	}
+}
+
+// An entry that cannot be stored as it is must make the key absent and be
+// heard of: stored wrongly it would be unreadable, or live for ever.
+func TestInvalidEntriesBecomeAbsent(t *testing.T) {
+	var reported []error
+	c, key := shared(t)
+	c.o.OnError = func(err error) { reported = append(reported, err) }
+	bad := map[string]func(*Entry){
+		"version":    func(e *Entry) { e.Version = "5" },
+		"no version": func(e *Entry) { e.Version = "" },
+		"not hex":    func(e *Entry) { e.Version = strings.Repeat("g", 24) },
+		"schema":     func(e *Entry) { e.Schema = `"` },
+		"no life":    func(e *Entry) { e.TTL = 0 },
+		"jitter":     func(e *Entry) { e.Jitter = 1.5 },
+		"NaN":        func(e *Entry) { e.Jitter = math.NaN() },
+		"format":     func(e *Entry) { e.Format = 9 },
+	}
+	for name, spoil := range bad {
+		for _, apply := range []func(Entry){
+			func(e Entry) { mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: e}) },
+			func(e Entry) { c.ApplyCAS(t.Context(), map[string]Entry{key: e}) },
+		} {
+			reported = nil
+			mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(Envelope, "1", 3)})
+			e := entry(Envelope, "1", 5)
+			spoil(&e)
+			apply(e)
+			if got := look(t, c.rdb, key); got != "absent" {
+				t.Errorf("%s: then %s", name, got)
+			}
+			if len(reported) != 1 || !errors.Is(reported[0], ErrEntry) {
+				t.Errorf("%s: reported %v", name, reported)
+			}
+		}
+	}
+	if err := c.Invalidate(t.Context(), []string{key}, "7"); !errors.Is(err, ErrEntry) {
+		t.Errorf("invalidate at a bad version: %v", err)
+	}
+}
+
+// Entries written together must not all expire together, and never later than
+// the rule says.
+func TestJitterShortensTheLife(t *testing.T) {
+	e := Entry{TTL: time.Second, Jitter: 0.1}
+	seen := map[int64]bool{}
+	for range 1000 {
+		n := e.ttlMillis()
+		if n < 900 || n > 1000 {
+			t.Fatalf("%d ms is outside 900 to 1000", n)
+		}
+		seen[n] = true
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d different lives in 1000", len(seen))
+	}
+	if n := (Entry{TTL: time.Millisecond, Jitter: 1}).ttlMillis(); n != 1 {
+		t.Errorf("the shortest life is %d ms", n)
+	}
+}

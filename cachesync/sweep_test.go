@@ -1,0 +1,162 @@
+package cachesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/wtcache/wtcache/internal/testenv"
+)
+
+// After a TRUNCATE no entry of the rule may be served, filled by a reader that
+// read before it, or stored by a writer that committed before it; and other
+// rules' entries, or foreign keys, must stay.
+func TestSweepEndsEverythingOfTheRule(t *testing.T) {
+	c, prefix := shared(t)
+	ctx := t.Context()
+	for _, rule := range []string{"user:", "{u}:"} { // with a hash tag and without
+		rule := prefix + rule
+		value, plain, other := rule+"value", rule+"plain", prefix+"other:1"
+		mustFence(t, c, value).Apply(ctx, map[string]Entry{value: entry(Envelope, "1", 5)})
+		mustFence(t, c, plain).Apply(ctx, map[string]Entry{plain: entry(Plain, "1", 5)})
+		mustFence(t, c, other).Apply(ctx, map[string]Entry{other: entry(Envelope, "1", 5)})
+		lease, err := c.Lease(ctx, rule+"lease", Envelope, testSchema)
+		if err != nil || lease.State != LeaseGranted {
+			t.Fatalf("%+v, %v", lease, err)
+		}
+		otherLease, err := c.Lease(ctx, prefix+"other:2", Envelope, testSchema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fence := mustFence(t, c, rule+"fence")
+		foreign := "x" + rule + "foreign"
+		c.rdb.Set(ctx, foreign, "1", time.Minute)
+
+		if _, err := c.Sweep(ctx, []string{rule + "*"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{value, plain, rule + "lease"} {
+			if got := look(t, c.rdb, key); got != "absent" {
+				t.Errorf("%s: %s", key, got)
+			}
+		}
+		if ok, err := c.Fill(ctx, lease, entry(Envelope, "1", 0)); ok || err != nil {
+			t.Errorf("a lease from before was filled (%v)", err)
+		}
+		if r := fence.Apply(ctx, map[string]Entry{rule + "fence": entry(Envelope, "1", 5)}); r.Dropped != 1 {
+			t.Errorf("a writer from before: %+v", r)
+		}
+		if got := look(t, c.rdb, other); got != "value 5" {
+			t.Errorf("another rule's entry: %s", got)
+		}
+		if ok, err := c.Fill(ctx, otherLease, entry(Envelope, "1", 0)); !ok || err != nil {
+			t.Errorf("another rule's lease: %v, %v", ok, err)
+		}
+		if c.rdb.Get(ctx, foreign).Val() != "1" {
+			t.Error("a foreign key was deleted")
+		}
+		c.rdb.Del(ctx, foreign)
+		if err := c.Invalidate(ctx, []string{other, prefix + "other:2"}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A lease from before the barrier may be filled behind the first walk: that is
+// what the second is for.
+func TestSweepWalksTwice(t *testing.T) {
+	c, prefix := shared(t)
+	key := prefix + "late"
+	c.hooks.swept = func() {
+		mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(Envelope, "1", 5)})
+	}
+	if n, err := c.Sweep(t.Context(), []string{prefix + "*"}); err != nil || n != 1 {
+		t.Errorf("swept %d, %v", n, err)
+	}
+	if got := look(t, c.rdb, key); got != "absent" {
+		t.Errorf("then %s", got)
+	}
+}
+
+// A keyspace of many pages must be swept to its end.
+func TestSweepOfManyKeys(t *testing.T) {
+	c, prefix := shared(t)
+	keys, entries := manyKeys(prefix, 3000, Plain)
+	if r := mustFence(t, c, keys...).Apply(t.Context(), entries); r.Stored != len(keys) {
+		t.Fatalf("%+v", r)
+	}
+	if n, err := c.Sweep(t.Context(), []string{"nothing:*", prefix + "*"}); err != nil || n < len(keys) {
+		t.Errorf("swept %d of %d, %v", n, len(keys), err)
+	}
+	if left := c.rdb.Keys(t.Context(), "*"+prefix+"*").Val(); len(left) != 0 {
+		t.Errorf("%d left, like %s", len(left), left[0])
+	}
+}
+
+// A sweep that stops half-way must say so: the caller must not commit on it.
+func TestSweepErrors(t *testing.T) {
+	proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
+	c := newTestClient(t, dial(t, proxy.URL), Options{})
+	prefix := testenv.KeyPrefix(t)
+	mustFence(t, c, prefix+"1").Apply(t.Context(), map[string]Entry{prefix + "1": entry(Envelope, "1", 5)})
+	for _, request := range []string{"scan", "evalsha"} {
+		cut := proxy.CutReply(request)
+		if _, err := c.Sweep(t.Context(), []string{prefix + "*"}); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s cut: %v", request, err)
+		}
+		<-cut
+		mustFence(t, c, prefix+"1").Apply(t.Context(), map[string]Entry{prefix + "1": entry(Envelope, "1", 5)})
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Sweep(gone, []string{prefix + "*"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if c.Stats().Sweeps != 0 {
+		t.Error("counted as done")
+	}
+}
+
+// Readers must see the barrier from its acknowledgement to its release, and
+// must not trust a question that was not answered.
+func TestBarrier(t *testing.T) {
+	proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
+	c := newTestClient(t, dial(t, proxy.URL), Options{})
+	barrier := testenv.KeyPrefix(t) + "barrier"
+	want := func(held bool) {
+		t.Helper()
+		if got, err := c.BarrierHeld(t.Context(), barrier); got != held || err != nil {
+			t.Errorf("held %v, %v; want %v", got, err, held)
+		}
+	}
+	want(false)
+	first, second := mustFence(t, c, barrier), mustFence(t, c, barrier)
+	want(true)
+	first.Abort(t.Context())
+	want(true)
+	second.Apply(t.Context(), nil)
+	want(false)
+	cut := proxy.CutReply("evalsha")
+	if held, err := c.BarrierHeld(t.Context(), barrier); !held || err == nil {
+		t.Errorf("unanswered: %v, %v", held, err)
+	}
+	<-cut
+}
+
+// A caller may hand over thousands of keys and large payloads: they must go in
+// several requests, each under its own deadline.
+func TestChunks(t *testing.T) {
+	for _, tt := range []struct{ calls, size, want int }{
+		{1, 10 << 20, 1}, {2, 10 << 20, 1}, {500, 1, 500}, {501, 1, 500}, {1200, 1, 500}, {100, 1 << 20, 4},
+	} {
+		calls := make([]*call, tt.calls)
+		for i := range calls {
+			calls[i] = &call{size: tt.size}
+		}
+		if got := chunk(calls); got != tt.want {
+			t.Errorf("%s: first request holds %d, want %d", fmt.Sprint(tt), got, tt.want)
+		}
+	}
+}

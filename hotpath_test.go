@@ -1,0 +1,122 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wtcache/wtcache/internal/testenv"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// idleConn is a base connection that does nothing, so that what is measured is the wrapper.
+type idleConn struct{}
+
+func (idleConn) Prepare(string) (driver.Stmt, error) { return nil, driver.ErrSkip }
+func (idleConn) Close() error                        { return nil }
+func (idleConn) Begin() (driver.Tx, error)           { return nil, driver.ErrSkip }
+
+func (idleConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
+	return nil, driver.ErrSkip
+}
+
+func (idleConn) PrepareContext(context.Context, string) (driver.Stmt, error) {
+	return nil, driver.ErrSkip
+}
+
+func (idleConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
+	return driver.ResultNoRows, nil
+}
+
+func (idleConn) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
+	return nil, nil
+}
+
+// idleWrapped is a conn over idleConn with rules that were bound to a real catalogue.
+func idleWrapped(t testing.TB) *conn {
+	t.Helper()
+	dsn, schema := testenv.Schema(t, testenv.Postgres(t))
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := sql.OpenDB(stdlib.GetConnector(*cfg))
+	t.Cleanup(func() { _ = plain.Close() })
+	if _, err := plain.Exec("CREATE TABLE users (id bigint PRIMARY KEY, name text)"); err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(&redis.Options{})
+	t.Cleanup(func() { _ = rdb.Close() })
+	db, err := OpenDB(stdlib.GetConnector(*cfg), Config{Redis: rdb, Rules: fstest.MapFS{
+		"users.yaml": {Data: fmt.Appendf(nil, "table: %s.users\nkey: \"user:{id}\"\n", schema)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Ping(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := engineOf(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := requireInterfaces(idleConn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conn{engine: e, base: base, gen: e.gen.Load()}
+	c.gen.sessions.Range(func(_, s any) bool {
+		c.session = s.(*rules.Session)
+		return false
+	})
+	return c
+}
+
+var unruledTexts = []string{
+	"SELECT 1",
+	"SELECT id, total FROM orders WHERE customer = $1 AND placed_at > now() - interval '1 day' ORDER BY id DESC LIMIT 20",
+	"UPDATE orders SET total = total + $1 WHERE id = $2",
+	"SELECT * FROM users WHERE id = $1", // names a rule, is a read
+}
+
+// A program that uses wtcache for one table must not pay for it on every other: a
+// statement that touches no rule costs no allocation of ours.
+func TestUnruledStatementAllocatesNothing(t *testing.T) {
+	c := idleWrapped(t)
+	ctx := context.Background()
+	args := []driver.NamedValue{{Ordinal: 1, Value: int64(7)}}
+	for _, text := range unruledTexts {
+		base := testing.AllocsPerRun(100, func() { _, _ = idleConn{}.ExecContext(ctx, text, args) })
+		ours := testing.AllocsPerRun(100, func() {
+			if _, err := c.ExecContext(ctx, text, args); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if ours != base {
+			t.Errorf("%s: %v allocations, %v without wtcache", text, ours, base)
+		}
+	}
+}
+
+func BenchmarkUnruledExec(b *testing.B) {
+	c := idleWrapped(b)
+	ctx := context.Background()
+	for name, conn := range map[string]driver.ExecerContext{"base": idleConn{}, "wtcache": c} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := conn.ExecContext(ctx, unruledTexts[1], nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
