@@ -41,7 +41,34 @@ func (b *binder) step(s *parser.Statement) step {
 	default:
 		st.action = control[s.Kind]
 	}
+	b.relatives(&st)
 	return st
+}
+
+// relatives adds what a statement does to ruled tables that it does not name.
+func (b *binder) relatives(st *step) {
+	switch st.stmt.Kind {
+	case parser.KindInsert, parser.KindUpdate, parser.KindDelete, parser.KindMerge, parser.KindOther, parser.KindExplain:
+	case parser.KindPrepare:
+		st.prepares = appendTables(st.prepares, b.gen.acted(st.stmt)...)
+		return
+	default:
+		return
+	}
+	st.blurs = b.gen.triggered(st.stmt)
+	acted := b.gen.acted(st.stmt)
+	if len(acted) == 0 || st.action == actRefuse || st.action == actUncaptured {
+		return
+	}
+	st.pinned = nil // more rows than the statement names are written
+	st.coarse = appendTables(slices.Clone(st.coarse), acted...)
+	if st.action != actPrecise {
+		st.coarse = appendTables(st.coarse, st.table) // of actPinned; else nil
+		st.action = actCoarse
+		if st.reason == "" {
+			st.reason = "foreign key action"
+		}
+	}
 }
 
 var control = map[parser.Kind]action{

@@ -16,6 +16,7 @@ type change struct {
 	table     *rules.Table
 	statement int // ordinal in the transaction
 	coarse    bool
+	blurs     bool // rows of the table captured so far may have changed again
 
 	keys     []string  // of each entry as the row is now; "" where the row has none
 	shared   []string  // of each shared key as the row is now
@@ -45,11 +46,16 @@ func (t *txState) begin() { *t = txState{open: true} }
 
 func (t *txState) savepoint(name string) { t.marks = append(t.marks, mark{name, len(t.log)}) }
 
-// rollbackTo cuts the log back to a savepoint, which stays.
+// rollbackTo cuts the log back to a savepoint, which stays. One that was set unseen,
+// by a text that failed after it, say, may lie anywhere: every key becomes absent.
 func (t *txState) rollbackTo(name string) {
 	if i := t.find(name); i >= 0 {
 		t.log = t.log[:t.marks[i].len]
 		t.marks = t.marks[:i+1]
+		return
+	}
+	for i := range t.log {
+		clear(t.log[i].payloads)
 	}
 }
 
@@ -74,6 +80,14 @@ func (t *txState) find(name string) int {
 func (t *txState) coarse(tables []*rules.Table) {
 	for _, table := range tables {
 		t.log = append(t.log, change{table: table, statement: t.statements, coarse: true})
+	}
+}
+
+// blur records that rows of the tables which were captured so far, or will be, may be
+// changed by a trigger.
+func (t *txState) blur(tables []*rules.Table) {
+	for _, table := range tables {
+		t.log = append(t.log, change{table: table, blurs: true})
 	}
 }
 
@@ -207,7 +221,8 @@ type owed struct {
 	strict   map[string]cachesync.Entry
 	eventual map[string]cachesync.Entry
 	coarse   []*rules.Table
-	refusing []string // tables whose rules refuse to commit without a fence
+	blurred  []*rules.Table // no payload of theirs is certain
+	refusing []string       // tables whose rules refuse to commit without a fence
 }
 
 func (o *owed) empty() bool {
@@ -223,6 +238,9 @@ func (c *conn) settle() *owed {
 		if ch.coarse {
 			o.coarse = appendTables(o.coarse, ch.table)
 		}
+		if ch.blurs {
+			o.blurred = appendTables(o.blurred, ch.table)
+		}
 	}
 	left := map[string]int{} // key -> statement that took it from a row
 	for i := range c.tx.log {
@@ -232,6 +250,9 @@ func (c *conn) settle() *owed {
 }
 
 func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
+	if ch.blurs {
+		return
+	}
 	into := o.strict
 	if c.engine.eventual(ch.table) {
 		into = o.eventual
@@ -241,7 +262,7 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	if ch.coarse {
 		return
 	}
-	swept := slices.Contains(o.coarse, ch.table)
+	uncertain := slices.Contains(o.coarse, ch.table) || slices.Contains(o.blurred, ch.table)
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
 			into[key] = cachesync.Entry{Version: ch.version}
@@ -253,7 +274,7 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 			continue
 		}
 		entry := ch.entry(i)
-		if at, ok := left[key]; swept || ok && at == ch.statement {
+		if at, ok := left[key]; uncertain || ok && at == ch.statement {
 			entry.Payload = nil
 		}
 		into[key] = entry

@@ -172,6 +172,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // BeginTx starts a transaction that records what it writes.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	c.reconcile()
 	open := c.inTx() // by a BEGIN sent as SQL: the server warns and goes on in the same transaction
 	base, err := c.base.begin.BeginTx(ctx, opts)
 	if err != nil {

@@ -55,7 +55,7 @@ func newGeneration(set *rules.Set, degraded bool) *generation {
 	return &generation{
 		set:      set,
 		names:    nameSet(set.Names()),
-		filter:   parser.NewFilter(set.Names()),
+		filter:   parser.NewFilter(append(set.Names(), relativeNames(set)...)),
 		plans:    parser.NewCache[*textPlan](defaultPlanEntries, defaultPlanBytes),
 		degraded: degraded,
 		loadedAt: time.Now(),

@@ -25,6 +25,7 @@ type response struct {
 
 // run carries out a text that may concern a rule.
 func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error) {
+	c.reconcile()
 	c.recheck()
 	if err := c.current(ctx); err != nil {
 		return response{}, err
@@ -52,6 +53,9 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 		st = c.executeStep(st)
 	}
 	defer c.noteSession(st)
+	if c.inTx() {
+		c.tx.blur(st.blurs)
+	}
 	switch st.action {
 	case actPrecise, actPinned, actCoarse:
 		if c.inTx() {
@@ -287,15 +291,15 @@ func (c *conn) runSteps(ctx context.Context, b *boundPlan) (res response, err er
 // controlImplicit carries out a transaction word inside an implicit transaction
 // and gives the one that is implicit afterwards.
 func (c *conn) controlImplicit(ctx context.Context, st *step, implicit driver.Tx, res *response) (driver.Tx, error) {
-	switch st.action {
-	case actBegin:
+	switch {
+	case st.action == actBegin:
 		// BEGIN makes it a regular transaction; here that costs a warning only.
 		_, err := c.base.exec.ExecContext(ctx, st.text, nil)
 		if err != nil {
 			return implicit, err
 		}
 		return nil, nil
-	case actSavepoint, actRelease, actRollbackTo:
+	case st.action == actSavepoint, st.action == actRelease, st.action == actRollbackTo, st.stmt.Chain:
 		// "SAVEPOINT can only be used in transaction blocks": the server's own
 		// error needs the block to be gone.
 		if err := implicit.Rollback(); err != nil {
@@ -319,11 +323,9 @@ func (c *conn) rollbackQuietly(implicit driver.Tx) {
 	c.endTx()
 }
 
-// followControl keeps track of the transaction for a base that cannot be asked.
+// followControl keeps track of the transaction, and of its savepoints, behind a text
+// that was sent whole. How far one that failed came is not known.
 func (c *conn) followControl(b *boundPlan, err error) {
-	if c.pgx != nil {
-		return
-	}
 	for i := range b.steps {
 		if err == nil {
 			c.track(&b.steps[i])

@@ -67,6 +67,7 @@ type step struct {
 	oldKeys  bool
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
 	coarse   []*rules.Table // rules whose entries become absent
+	blurs    []*rules.Table // rules whose rows captured in this transaction may have changed again
 	reason   string         // why not precise
 	err      error          // actRefuse
 	session  bool           // the session is to be looked at again afterwards
@@ -118,7 +119,8 @@ func (g *generation) concerns(s *parser.Statement) bool {
 	switch s.Kind {
 	case parser.KindOther, parser.KindInsert, parser.KindUpdate, parser.KindDelete, parser.KindMerge,
 		parser.KindTruncate, parser.KindCopyFrom, parser.KindExplain, parser.KindDDL:
-		return s.All || s.SetConfig || slices.ContainsFunc(s.Written, g.ruled)
+		return s.All || s.SetConfig || slices.ContainsFunc(s.Written, g.ruled) ||
+			len(g.acted(s)) > 0 || len(g.triggered(s)) > 0
 	case parser.KindDo, parser.KindUnparsable:
 		return true
 	case parser.KindCall:

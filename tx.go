@@ -52,6 +52,9 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 	}
 	o := c.settle() // 1
 	c.tx.log = nil
+	if o.empty() {
+		return send()
+	}
 	crashPoint("settled")
 	held, err := c.engine.fence(ctx, o) // 2
 	if err != nil && len(o.refusing) > 0 {

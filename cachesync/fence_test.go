@@ -199,28 +199,35 @@ func TestVanishedFenceStoresNothing(t *testing.T) {
 	}
 }
 
-// A renewal on its way while the fence ends must not put a new token on the
-// key, which nobody would release.
+// A renewal that puts a new token on the key while the fence ends must not
+// come last: nobody would release that token.
 func TestEndWaitsForRenewal(t *testing.T) {
 	url := testenv.RealRedis(t)
+	direct := dial(t, url)
 	proxy := testenv.ProxyURL(t, url)
 	c := newTestClient(t, dial(t, proxy.URL), Options{})
 	key := testenv.KeyPrefix(t) + "1"
 	names, _ := siblingsOf(key)
-	mustFence(t, c, key).Abort(t.Context())
 	f := mustFence(t, c, key)
-	dial(t, url).Del(t.Context(), names.control)
-	trap := proxy.HoldRequest(names.control)
-	go f.renew()
+	direct.Del(t.Context(), names.control)
+	trap := proxy.HoldRequest(fenceScript.digest)
+	renewed := make(chan struct{})
+	go func() { f.renew(); close(renewed) }()
 	<-trap.Reached()
-	applied := make(chan Result)
+	applied := make(chan Result, 1)
 	go func() { applied <- f.Apply(context.Background(), map[string]Entry{key: entry(Envelope, "1", 5)}) }()
 	eventually(t, "the fence is ending", f.ended)
+	select {
+	case r := <-applied:
+		t.Errorf("ended while a token was on its way: %+v", r)
+	case <-time.After(50 * time.Millisecond): // what a wrong end would need at most; a right one waits
+	}
 	trap.Release()
-	if r := <-applied; r.Stored != 0 {
+	<-renewed
+	if r := <-applied; r.Dropped != 1 {
 		t.Errorf("%+v", r)
 	}
-	if got := look(t, dial(t, url), key); got != "absent" {
+	if got := look(t, direct, key); got != "absent" {
 		t.Errorf("then %s", got)
 	}
 }

@@ -115,6 +115,9 @@ func (p *party) write() {
 	}
 	f, err := p.c.Fence(context.Background(), []string{key})
 	if p.check(err); err != nil {
+		if lockFirst {
+			r.lock.Unlock()
+		}
 		return
 	}
 	if !lockFirst {

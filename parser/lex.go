@@ -1,5 +1,7 @@
 package parser
 
+import "strings"
+
 // tokenKind says what a token is, as far as this package needs to know.
 type tokenKind uint8
 
@@ -28,6 +30,9 @@ type token struct {
 type lexer struct {
 	src string
 	pos int
+	// signs is the end of a run of + and - that no operator can join: each of them
+	// is a token. Without it a long run would be looked through once a token.
+	signs int
 }
 
 // lexAll returns every token of a text, comments included.
@@ -77,8 +82,10 @@ func (lx *lexer) scan(i int) (tokenKind, int) {
 		return tokComment, lineEnd(src, i)
 	case c == '/' && at(src, i+1) == '*':
 		return scanBlockComment(src, i)
+	case i < lx.signs:
+		return tokOp, i + 1
 	case isOperator(c):
-		return tokOp, scanOperator(src, i)
+		return tokOp, lx.scanOperator(i)
 	case c == ':' && (at(src, i+1) == ':' || at(src, i+1) == '='):
 		return tokOp, i + 2
 	case c == '.' && at(src, i+1) == '.':
@@ -227,28 +234,27 @@ func scanBlockComment(src string, i int) (tokenKind, int) {
 
 // scanOperator reads the longest operator: it stops before a comment, and it
 // ends in + or - only if it holds a character that SQL's operators do not.
-func scanOperator(src string, i int) int {
+func (lx *lexer) scanOperator(i int) int {
+	src := lx.src
 	end := i
-	foreign := false
+	foreign := -1
 	for end < len(src) && isOperator(src[end]) {
 		if next := at(src, end+1); src[end] == '-' && next == '-' || src[end] == '/' && next == '*' {
 			break
 		}
+		if foreign < 0 && strings.IndexByte("~!@#^&|`?%", src[end]) >= 0 {
+			foreign = end
+		}
 		end++
+	}
+	if foreign >= 0 && foreign < end-1 {
+		return end
 	}
 	last := end
 	for last > i+1 && (src[last-1] == '+' || src[last-1] == '-') {
 		last--
 	}
-	for j := i; j < end-1 && !foreign; j++ {
-		switch src[j] {
-		case '~', '!', '@', '#', '^', '&', '|', '`', '?', '%':
-			foreign = true
-		}
-	}
-	if foreign {
-		return end
-	}
+	lx.signs = end
 	return last
 }
 

@@ -13,6 +13,8 @@ import (
 // statements. It is immutable and safe for concurrent use.
 type Set struct {
 	Tables []*Table
+	// Relatives are not among Names, though a write of them may change ruled rows.
+	Relatives []Relative
 
 	catalog *Catalog
 	head    string // the start of the catalogue queries, with the rules' names

@@ -26,6 +26,7 @@ func newSet(rules []*Rule, cat *Catalog, tables []*Table) *Set {
 	for _, t := range tables {
 		byOID[t.OID] = t
 	}
+	s.Relatives = relatives(cat, byOID)
 	ways := map[uint32][]reach{}
 	for _, r := range cat.reaches {
 		if byOID[r.Root] != nil && cat.relations[r.OID] != nil {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -159,6 +160,32 @@ func TestLoadCatalogTakesFewQueries(t *testing.T) {
 	}
 }
 
+// An AFTER trigger that is overlooked stores a row's image from before it.
+func TestTriggersOfRelatives(t *testing.T) {
+	d := newDatabase(t, treeDDL, `CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TABLE plain (id int PRIMARY KEY REFERENCES other ON DELETE CASCADE)`)
+	for _, c := range []struct {
+		on, timing    string
+		before, after bool
+	}{
+		{"top", "AFTER UPDATE", false, true}, // its partitions inherit it
+		{"mid", "BEFORE INSERT", true, false},
+		{"leaf_a", "AFTER DELETE", false, true},
+		{"sibling", "AFTER DELETE", false, false},
+		{"log", "AFTER INSERT", false, false},
+	} {
+		d.exec("CREATE TRIGGER x " + c.timing + " ON " + c.on + " FOR EACH ROW EXECUTE FUNCTION nothing()")
+		table := d.mustBind("table: \"@.mid\"\nkey: \"m:{id}:{region}\"").Tables[0]
+		if table.BeforeTriggers != c.before || table.AfterTriggers != c.after {
+			t.Errorf("%s on %s: before %v, after %v", c.timing, c.on, table.BeforeTriggers, table.AfterTriggers)
+		}
+		d.exec("DROP TRIGGER x ON " + c.on)
+	}
+	if table := d.mustBind("table: \"@.plain\"\nkey: \"p:{id}\"").Tables[0]; table.BeforeTriggers || table.AfterTriggers {
+		t.Error("a foreign key counts as a trigger")
+	}
+}
+
 // A connection that breaks while the rules are checked is no fault of the rules.
 func TestLoadCatalogReportsLostConnections(t *testing.T) {
 	d := newDatabase(t, bindDDL)
@@ -227,6 +254,13 @@ ALTER TABLE watched ENABLE ROW LEVEL SECURITY`)
 	}
 	if table := set.Tables[0]; !table.AfterTriggers || !table.BeforeTriggers {
 		t.Errorf("triggers %v %v", table.BeforeTriggers, table.AfterTriggers)
+	}
+	var relatives []string
+	for _, r := range set.Relatives {
+		relatives = append(relatives, fmt.Sprintln(r.Name, r.Delete, r.Columns, r.Trigger))
+	}
+	if got := strings.Join(relatives, ""); got != d.here("@.grand false [id] false\n@.parents true [] false\n@.log false [] true\n") {
+		t.Errorf("relatives %s", got)
 	}
 	set, _, warnings = d.bind("table: \"@.harmless\"\nkey: \"h:{id}\"")
 	if len(warnings) > 0 || set.Tables[0].AfterTriggers || set.Tables[0].BeforeTriggers {

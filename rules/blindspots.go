@@ -11,9 +11,17 @@ import (
 type blindSpot struct {
 	Root   uint32
 	Kind   string // cascade, trigger, function, subscription
-	What   string
-	Detail string
+	Schema string // of the table or function; "" for a subscription
+	Name   string
+	Detail string // the foreign key's or the trigger function's name
+
+	// Of a cascade: whether the foreign key acts on DELETE, and the columns whose UPDATE
+	// it acts on.
+	Delete  bool
+	Columns []string
 }
+
+func (s blindSpot) name() Name { return Name{s.Schema, s.Name} }
 
 // blindSpotsSQL looks beyond the tables themselves: foreign keys that act on them (also
 // through further tables), functions that mention them, subscriptions that fill them. A
@@ -22,12 +30,12 @@ type blindSpot struct {
 const blindSpotsSQL = ` , ruled AS (
   SELECT DISTINCT r.root, c.oid, c.relname FROM reach r JOIN pg_catalog.pg_class c ON c.oid = r.oid WHERE r.how IN ('self', 'down')
 ), acting AS (
-  SELECT conname, conrelid, confrelid, confdeltype, confupdtype FROM pg_catalog.pg_constraint
+  SELECT oid, conname, conrelid, confrelid FROM pg_catalog.pg_constraint
   WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
 ), cascade(root, src, con) AS (
-  SELECT u.root, a.confrelid, a.conname FROM ruled u JOIN acting a ON a.conrelid = u.oid
+  SELECT u.root, a.confrelid, a.oid FROM ruled u JOIN acting a ON a.conrelid = u.oid
   UNION
-  SELECT k.root, a.confrelid, a.conname FROM cascade k JOIN acting a ON a.conrelid = k.src
+  SELECT k.root, a.confrelid, a.oid FROM cascade k JOIN acting a ON a.conrelid = k.src
 ), written AS (
   SELECT u.root, p.oid, p.proname, s.nspname, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS fires
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
@@ -39,18 +47,22 @@ const blindSpotsSQL = ` , ruled AS (
         AND p.prosrc ~* E'\\m(insert|update|delete|merge|copy|truncate|execute)\\M'
         AND p.prosrc ~* (E'\\m' || pg_catalog.regexp_replace(u.relname::pg_catalog.text, E'(\\W)', E'\\\\\\1', 'g') || E'\\M')))
 )
-SELECT 'blind', pg_catalog.json_build_object('root', root::pg_catalog.int8, 'kind', kind, 'what', what, 'detail', detail)::pg_catalog.text FROM (
-  SELECT DISTINCT k.root, 'cascade' AS kind, s.nspname || '.' || c.relname AS what, k.con::pg_catalog.text AS detail
-  FROM cascade k JOIN pg_catalog.pg_class c ON c.oid = k.src JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+SELECT 'blind', pg_catalog.json_build_object('root', root::pg_catalog.int8, 'kind', kind, 'schema', nsp, 'name', name, 'detail', detail,
+  'delete', del, 'columns', cols)::pg_catalog.text FROM (
+  SELECT DISTINCT k.root, 'cascade' AS kind, s.nspname AS nsp, c.relname AS name, f.conname::pg_catalog.text AS detail,
+    f.confdeltype IN ('c', 'n', 'd') AS del,
+    CASE WHEN f.confupdtype IN ('c', 'n', 'd') THEN ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = f.confrelid AND a.attnum = ANY (f.confkey) ORDER BY a.attnum) END AS cols
+  FROM cascade k JOIN pg_catalog.pg_constraint f ON f.oid = k.con JOIN pg_catalog.pg_class c ON c.oid = k.src JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
   UNION ALL
-  SELECT DISTINCT w.root, 'trigger', s.nspname || '.' || c.relname, w.nspname || '.' || w.proname FROM written w
+  SELECT DISTINCT w.root, 'trigger', s.nspname, c.relname, w.nspname || '.' || w.proname, false, NULL::pg_catalog.text[] FROM written w
   JOIN pg_catalog.pg_trigger g ON g.tgfoid = w.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'
   JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
   WHERE w.fires AND g.tgrelid NOT IN (SELECT u.oid FROM ruled u WHERE u.root = w.root)
   UNION ALL
-  SELECT DISTINCT root, 'function', nspname || '.' || proname, '' FROM written WHERE NOT fires
+  SELECT DISTINCT root, 'function', nspname, proname, '', false, NULL::pg_catalog.text[] FROM written WHERE NOT fires
   UNION ALL
-  SELECT DISTINCT u.root, 'subscription', b.subname::pg_catalog.text, '' FROM ruled u
+  SELECT DISTINCT u.root, 'subscription', '', b.subname, '', false, NULL::pg_catalog.text[] FROM ruled u
   JOIN pg_catalog.pg_subscription_rel r ON r.srrelid = u.oid JOIN pg_catalog.pg_subscription b ON b.oid = r.srsubid
 ) x ORDER BY 2`
 
@@ -150,15 +162,38 @@ func (b *binder) warnReached(t *Table) {
 }
 
 func (b *binder) warnBlind(t *Table, s blindSpot) {
-	at := t.Rule.Pos
+	at, name := t.Rule.Pos, s.name()
 	switch s.Kind {
 	case "cascade":
-		b.warn(at, fmt.Sprintf("a DELETE or UPDATE of %s may change rows of %s (foreign key %s)", s.What, t.Name, s.Detail), unseen)
+		b.warn(at, fmt.Sprintf("a DELETE or UPDATE of %s may change rows of %s (foreign key %s)", name, t.Name, s.Detail),
+			"such a statement makes every entry of the rule absent where it comes through this driver; "+unseen+" where it does not")
 	case "trigger":
-		b.warn(at, fmt.Sprintf("a trigger of %s may write %s (function %s)", s.What, t.Name, s.Detail), unseen)
+		b.warn(at, fmt.Sprintf("a trigger of %s may write %s (function %s)", name, t.Name, s.Detail), unseen)
 	case "function":
-		b.warn(at, fmt.Sprintf("function %s may write %s", s.What, t.Name), unseen)
+		b.warn(at, fmt.Sprintf("function %s may write %s", name, t.Name), unseen)
 	case "subscription":
-		b.warn(at, fmt.Sprintf("subscription %s writes %s", s.What, t.Name), unseen)
+		b.warn(at, fmt.Sprintf("subscription %s writes %s", name, t.Name), unseen)
 	}
+}
+
+// Relative is a table whose writes may change rows of a ruled table, without a statement
+// on it: through a foreign key's action, or through a trigger.
+type Relative struct {
+	Name    Name
+	Table   *Table   // the ruled table that may change
+	Delete  bool     // a foreign key acts on DELETE
+	Columns []string // a foreign key acts on UPDATE of these
+	Trigger bool     // a trigger of the relative mentions the ruled table
+}
+
+// relatives gives the relatives of all tables. A table may be its own.
+func relatives(cat *Catalog, byOID map[uint32]*Table) []Relative {
+	var all []Relative
+	for _, s := range cat.blind {
+		t := byOID[s.Root]
+		if t != nil && (s.Kind == "cascade" || s.Kind == "trigger") {
+			all = append(all, Relative{Name: s.name(), Table: t, Delete: s.Delete, Columns: s.Columns, Trigger: s.Kind == "trigger"})
+		}
+	}
+	return all
 }

@@ -81,6 +81,8 @@ func parseViewOrigin(action string) (viewOrigin, bool) {
 			depth--
 		case depth == depthQuery && token[0] == ':':
 			inList = token == ":targetList"
+		case depth == depthEntry && inList && token == ":resname":
+			tokens.next() // a name may look like a field
 		case depth == depthEntry && inList && token == ":resno":
 			number = tokens.number()
 		case depth == depthEntry && inList && token == ":resorigtbl":

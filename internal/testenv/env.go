@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"sync"
 )
 
@@ -63,17 +64,36 @@ func (e *Env) Close() error {
 	return e.site.close()
 }
 
-// Adopt has the watchdog end a further process with the servers: its group where it leads one. The returned function is
-// to be called once the process was waited for. Where nothing was started there is no watchdog, and Adopt does nothing.
-func (e *Env) Adopt(pid int) (release func(), err error) {
+// commandGate is gate for a command that needs its own standard input.
+const commandGate = `read -r go <&%[1]d && exec %[1]d<&- && exec "$@"`
+
+// StartCommand is cmd.Start for a process that must not outlive this one any more than the servers do: the watchdog ends
+// it too, and its group where it leads one. The returned function is to be called after cmd.Wait. Where nothing was
+// started there is no watchdog, and the command is started as it is.
+func (e *Env) StartCommand(cmd *exec.Cmd) (waited func(), err error) {
 	e.site.mu.Lock()
 	h := e.site.home
 	e.site.mu.Unlock()
-	if h == nil {
-		return func() {}, nil
+	if h == nil || cmd.Err != nil {
+		return func() {}, cmd.Start()
 	}
-	if err := h.tell("+", pid); err != nil {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("open the gate of %s: %w", cmd.Path, err)
+	}
+	defer read.Close()
+	defer write.Close()
+	cmd.ExtraFiles = append(cmd.ExtraFiles, read)
+	script := fmt.Sprintf(commandGate, 2+len(cmd.ExtraFiles))
+	cmd.Args = append([]string{"sh", "-c", script, cmd.Args[0], cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	if err := cmd.Start(); err != nil {
 		return nil, err
+	}
+	pid := cmd.Process.Pid
+	if err := h.release(pid, write); err != nil {
+		_ = cmd.Process.Kill()
+		return nil, errors.Join(err, cmd.Wait())
 	}
 	return func() { _ = h.tell("-", pid) }, nil
 }

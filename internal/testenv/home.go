@@ -135,13 +135,21 @@ func (h *home) start(dir, name string, argv ...string) (*process, error) {
 		_ = h.tell("-", p.pid)
 		close(p.done)
 	}()
-	if err := h.tell("+", p.pid); err != nil {
+	if err := h.release(p.pid, write); err != nil {
 		return nil, err
 	}
-	if _, err := write.WriteString("go\n"); err != nil {
-		return nil, fmt.Errorf("let %s begin: %w", name, err)
-	}
 	return p, nil
+}
+
+// release tells the watchdog of a process and then opens its gate.
+func (h *home) release(pid int, gate *os.File) error {
+	if err := h.tell("+", pid); err != nil {
+		return err
+	}
+	if _, err := gate.WriteString("go\n"); err != nil {
+		return fmt.Errorf("open the gate of process %d: %w", pid, err)
+	}
+	return nil
 }
 
 var errHomeClosed = errors.New("testenv: the environment is closed")

@@ -103,19 +103,15 @@ func supervise(env *testenv.Env, args []string, signals <-chan os.Signal) int {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), variables(env)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !terminal}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "withservers:", err)
-		return exitNotFound
-	}
-	release, err := env.Adopt(cmd.Process.Pid)
+	waited, err := env.StartCommand(cmd)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "withservers:", err)
-		release = func() {}
+		return exitNotFound
 	}
 	done := make(chan error, 1)
 	go func() {
 		err := cmd.Wait()
-		release()
+		waited()
 		done <- err
 	}()
 	for {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -58,7 +59,9 @@ func TestExitCodeIsTheCommands(t *testing.T) {
 		{[]string{"--", "no-such-command-at-all"}, 127},
 		{[]string{"--"}, 2},
 	} {
-		if got := code(t, withservers(t, test.args...).Run()); got != test.want {
+		cmd := withservers(t, test.args...)
+		cmd.Env = append(cmd.Env, "WTCACHE_TEST_DATABASE_URL=unused", "WTCACHE_TEST_REDIS_URL=unused") // nothing to start
+		if got := code(t, cmd.Run()); got != test.want {
 			t.Errorf("withservers %q: exit code %d, want %d", test.args, got, test.want)
 		}
 	}
@@ -83,6 +86,9 @@ func started(t *testing.T, trap string) (cmd *exec.Cmd, folder string, out *bufi
 	cmd = withservers(t, "sh", "-c", trap+`; echo "$WTCACHE_TEST_REDIS_URL"; while :; do sleep 0.05; done`)
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.(*os.File).SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	var stderr bytes.Buffer
@@ -135,8 +141,8 @@ func TestKilledLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The command holds the other end of its output: the end of that is the end of the command.
-	if line, err := out.ReadString('\n'); err == nil {
-		t.Errorf("the command said %q", line)
+	if line, err := out.ReadString('\n'); err != io.EOF {
+		t.Errorf("the command lives: %q, %v", line, err)
 	}
 	deadline := time.Now().Add(time.Minute)
 	for {

@@ -1,0 +1,41 @@
+package wtcache_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Imports go one way, so that each layer can be understood, tested and replaced
+// without the others: rules and parser know nothing of Redis, cachesync nothing of SQL,
+// and the parser's tree (cgo) never leaves its package.
+func TestLayers(t *testing.T) {
+	const module = "github.com/wtcache/wtcache"
+	forbidden := map[string][]string{
+		module + "/rules":     {module, module + "/parser", module + "/cachesync", "github.com/redis/", "github.com/jackc/", "github.com/pganalyze/"},
+		module + "/parser":    {module, module + "/rules", module + "/cachesync", "github.com/redis/", "github.com/jackc/"},
+		module + "/cachesync": {module, module + "/rules", module + "/parser", "github.com/jackc/", "github.com/pganalyze/", "database/sql"},
+	}
+	for pkg, banned := range forbidden {
+		for _, dep := range deps(t, pkg) {
+			if slices.ContainsFunc(banned, func(b string) bool {
+				return dep == b || strings.HasSuffix(b, "/") && strings.HasPrefix(dep, b)
+			}) {
+				t.Errorf("%s depends on %s", pkg, dep)
+			}
+		}
+	}
+	if slices.ContainsFunc(deps(t, module), func(dep string) bool { return strings.HasPrefix(dep, module+"/internal/") }) {
+		t.Errorf("the library depends on a package that is for tests alone")
+	}
+}
+
+func deps(t *testing.T, pkg string) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", pkg).Output()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v", pkg, err)
+	}
+	return strings.Fields(string(out))
+}

@@ -1,0 +1,57 @@
+package wtcache
+
+import (
+	"slices"
+
+	"github.com/wtcache/wtcache/parser"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// relativeNames gives the bare names of the tables whose writes may change ruled rows
+// without a statement on them.
+func relativeNames(set *rules.Set) []string {
+	names := make([]string, len(set.Relatives))
+	for i, r := range set.Relatives {
+		names[i] = r.Name.Table
+	}
+	return names
+}
+
+// acted gives the ruled tables whose rows a foreign key may change when the statement
+// runs: ON DELETE and ON UPDATE CASCADE, SET NULL and SET DEFAULT, at any distance. Which
+// rows these are no RETURNING shows.
+func (g *generation) acted(s *parser.Statement) []*rules.Table {
+	return g.relatives(s, func(r rules.Relative) bool {
+		switch {
+		case s.Kind == parser.KindInsert && s.Conflict == nil:
+			return s.Nested && (r.Delete || len(r.Columns) > 0)
+		case s.Kind == parser.KindUpdate && !s.Nested, s.Kind == parser.KindInsert && !s.Nested:
+			return slices.ContainsFunc(r.Columns, func(c string) bool { return slices.Contains(s.Assigned, c) })
+		case s.Kind == parser.KindDelete && !s.Nested:
+			return r.Delete
+		}
+		return r.Delete || len(r.Columns) > 0
+	})
+}
+
+// triggered gives the ruled tables that a trigger of a written table mentions. It is
+// not known whether the trigger writes them, so all that follows is that a row which was
+// captured in this transaction may no longer be as it was.
+func (g *generation) triggered(s *parser.Statement) []*rules.Table {
+	return g.relatives(s, func(r rules.Relative) bool { return r.Trigger })
+}
+
+// relatives matches by name, whatever the search_path: to take one table too many for
+// a relative costs misses alone.
+func (g *generation) relatives(s *parser.Statement, touches func(rules.Relative) bool) []*rules.Table {
+	var tables []*rules.Table
+	for _, r := range g.set.Relatives {
+		written := slices.ContainsFunc(s.Written, func(w parser.Relation) bool {
+			return w.Name == r.Name.Table && (w.Schema == "" || w.Schema == r.Name.Schema)
+		})
+		if written && touches(r) {
+			tables = appendTables(tables, r.Table)
+		}
+	}
+	return tables
+}
