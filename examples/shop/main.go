@@ -31,6 +31,7 @@ func main() {
 
 type options struct {
 	addr, dsn, cache, redisURL string
+	redisTimeout               time.Duration
 	migrate, endWithStdin      bool
 }
 
@@ -40,6 +41,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.dsn, "db", os.Getenv("DATABASE_URL"), "the database's `DSN`; DATABASE_URL by default")
 	flags.StringVar(&o.cache, "cache", "wtcache", "who keeps the cache: wtcache (the driver) or dual (the handlers)")
 	flags.StringVar(&o.redisURL, "redis", os.Getenv("WTCACHE_REDIS"), "Redis' `URL`, for the shop's own reads; WTCACHE_REDIS by default")
+	flags.DurationVar(&o.redisTimeout, "redis-timeout", 250*time.Millisecond, "how long a page waits for Redis before it asks the database")
 	flags.BoolVar(&o.migrate, "migrate", false, "make the tables and exit")
 	flags.BoolVar(&o.endWithStdin, "end-with-stdin", false, "exit when the standard input ends, so that no starter leaves the shop behind")
 	if err := flags.Parse(args); err != nil {
@@ -112,7 +114,7 @@ func open(ctx context.Context, o options) (srv *server, closeAll func(), err err
 	}
 	rdb := redis.NewClient(redisOptions)
 	plain := &store{db}
-	srv = &server{shop: plain, reader: &reader{rdb}}
+	srv = &server{shop: plain, reader: &reader{rdb, o.redisTimeout}}
 	if o.cache == "dual" {
 		srv.shop = &dualStore{plain, rdb}
 	}

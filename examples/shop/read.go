@@ -20,15 +20,13 @@ func userOrdersKey(userID int64) string { return "user:" + strconv.FormatInt(use
 
 // reader reads through Redis. It does not fill: who writes is responsible for what Redis holds.
 type reader struct {
-	rdb redis.UniversalClient
+	rdb   redis.UniversalClient
+	limit time.Duration // how long a page waits for Redis before it asks the database
 }
-
-// readLimit is how long a page waits for Redis before it asks the database.
-const readLimit = 250 * time.Millisecond
 
 // read gives the JSON under key, or what load finds in the database where there is none.
 func (r *reader) read(ctx context.Context, key string, load func(context.Context) (any, error)) (doc []byte, hit bool, err error) {
-	limited, cancel := context.WithTimeout(ctx, readLimit)
+	limited, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 	doc, err = r.rdb.Get(limited, key).Bytes()
 	switch {

@@ -26,7 +26,7 @@ import (
 
 const (
 	shopPackage  = "github.com/wtcache/wtcache/examples/shop"
-	requestLimit = 15 * time.Second
+	requestLimit = 30 * time.Second
 )
 
 // program is the shop, built, and the folder of its rules.
@@ -47,6 +47,9 @@ func goTool(ctx context.Context, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// Asked to end, it takes its compilers along.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = requestLimit
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", args[0], err, &stderr)
 	}
@@ -95,8 +98,10 @@ func (p program) start(ctx context.Context, name, cache string, s servers) (_ *p
 	if err != nil {
 		return nil, err
 	}
-	sp.cmd = exec.Command(p.binary, "-addr", "127.0.0.1:0", "-cache", cache, "-end-with-stdin")
-	sp.cmd.Env = append(environ(), "DATABASE_URL="+dsn, "WTCACHE_REDIS="+redisURL, "WTCACHE_RULES="+p.rules)
+	sp.cmd = exec.Command(p.binary, "-addr", "127.0.0.1:0", "-cache", cache, "-redis-timeout", "5s", "-end-with-stdin")
+	sp.cmd.Env = append(environ(), "DATABASE_URL="+dsn, "WTCACHE_REDIS="+redisURL, "WTCACHE_RULES="+p.rules,
+		// On a loaded machine the default deadline would turn a slow answer into an absent key, which shows nothing.
+		"WTCACHE_REDIS_TIMEOUT=5s")
 	sp.cmd.Stderr = sp.log
 	// A terminal's Ctrl-C is for the demo, which then ends its shops.
 	sp.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -200,40 +205,48 @@ func (p *process) stop() {
 	}
 }
 
+// reply is what a shop answered.
+type reply struct {
+	status int
+	cache  string // X-Cache: hit or miss, "" for writes
+	doc    []byte
+}
+
 // call sends one request. out, where it is not nil, gets the reply's JSON. A status that is not the one wanted is an error.
 func (p *process) call(ctx context.Context, method, path string, in, out any, want int) error {
-	status, reply, err := p.send(ctx, method, path, in)
+	r, err := p.send(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
-	if status != want {
-		return fmt.Errorf("shop %s: %s %s: status %d, not %d: %s\n%s", p.name, method, path, status, want, reply, p.log)
+	if r.status != want {
+		return fmt.Errorf("shop %s: %s %s: status %d, not %d: %s\n%s", p.name, method, path, r.status, want, r.doc, p.log)
 	}
 	if out == nil {
 		return nil
 	}
-	if err := json.Unmarshal(reply, out); err != nil {
+	if err := json.Unmarshal(r.doc, out); err != nil {
 		return fmt.Errorf("shop %s: decode the reply to %s %s: %w", p.name, method, path, err)
 	}
 	return nil
 }
 
-func (p *process) send(ctx context.Context, method, path string, in any) (status int, reply []byte, err error) {
+func (p *process) send(ctx context.Context, method, path string, in any) (r reply, err error) {
 	doc, err := json.Marshal(in)
 	if err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(doc))
 	if err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return 0, nil, fmt.Errorf("shop %s: %w", p.name, err)
+		return r, fmt.Errorf("shop %s: %w", p.name, err)
 	}
 	defer resp.Body.Close()
-	reply, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, reply, err
+	r.status, r.cache = resp.StatusCode, resp.Header.Get("X-Cache")
+	r.doc, err = io.ReadAll(resp.Body)
+	return r, err
 }
 
 // lockedBuffer keeps what a shop writes to its standard error.

@@ -13,7 +13,7 @@ type proxy struct {
 	forward         func(client, server net.Conn) // returns when one of the two has ended
 	closed          chan struct{}
 
-	mu    sync.Mutex // guards conns; not held while bytes are moved
+	mu    sync.Mutex // guards conns and the closing of closed; not held while bytes are moved
 	conns map[net.Conn]struct{}
 	wg    sync.WaitGroup
 }
@@ -51,12 +51,9 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client, server net.Conn) {
 	ends := [2]net.Conn{client, server}
-	p.mu.Lock()
-	for _, c := range ends {
-		p.conns[c] = struct{}{}
+	if p.register(ends) {
+		p.forward(client, server)
 	}
-	p.mu.Unlock()
-	p.forward(client, server)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range ends {
@@ -65,11 +62,26 @@ func (p *proxy) serve(client, server net.Conn) {
 	}
 }
 
+// register has close end the connections; false says that it has already been called.
+func (p *proxy) register(ends [2]net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.closed:
+		return false
+	default:
+	}
+	for _, c := range ends {
+		p.conns[c] = struct{}{}
+	}
+	return true
+}
+
 // close ends the proxy and every connection through it.
 func (p *proxy) close() {
-	close(p.closed)
 	p.listener.Close()
 	p.mu.Lock()
+	close(p.closed)
 	for c := range p.conns {
 		c.Close()
 	}

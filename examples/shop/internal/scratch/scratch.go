@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -27,8 +29,8 @@ func Database(ctx context.Context, dsn string) (fresh string, drop func() error,
 	if err != nil {
 		return "", nil, fmt.Errorf("read the database's DSN: %w", err)
 	}
-	if cfg.TLSConfig != nil {
-		return "", nil, errors.New("the database's DSN asks for TLS, which the demo's proxies do not speak; add sslmode=disable")
+	if !takesPlain(cfg) {
+		return "", nil, errors.New("the database's DSN insists on TLS, which the demo's proxies do not speak; write sslmode=disable")
 	}
 	name := "shop_demo_" + strings.ToLower(rand.Text()[:8])
 	if err := execute(ctx, dsn, "CREATE DATABASE "+name); err != nil {
@@ -41,6 +43,13 @@ func Database(ctx context.Context, dsn string) (fresh string, drop func() error,
 	}
 	cfg.Database = name
 	return PostgresDSN(cfg, cfg.Host, cfg.Port), drop, nil
+}
+
+// takesPlain says whether a connection without TLS is among those that the DSN allows. The default, sslmode=prefer, does.
+func takesPlain(cfg *pgx.ConnConfig) bool {
+	return cfg.TLSConfig == nil || slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.TLSConfig == nil && f.Host == cfg.Host && f.Port == cfg.Port
+	})
 }
 
 func execute(ctx context.Context, dsn, sql string) error {
