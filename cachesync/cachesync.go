@@ -117,21 +117,16 @@ type Client struct {
 
 // hooks are places where tests step in. All are nil in production.
 type hooks struct {
-	// fenceAcked runs between the acknowledgement of a fence and its return.
-	fenceAcked hook
-	// renewed runs after each try to renew a fence.
-	renewed hook
-	// swept runs between the two passes of a sweep.
-	swept hook
+	swept hook // between the two walks of a sweep
 }
+
+type hook func()
 
 func (h hook) run() {
 	if h != nil {
 		h()
 	}
 }
-
-type hook func()
 
 // New makes a client. It does not dial. It refuses clients whose reads may be
 // older than their writes: a redis.Ring, or a cluster client that reads from

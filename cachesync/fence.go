@@ -75,7 +75,6 @@ func (c *Client) Fence(ctx context.Context, keys []string) (*Fence, error) {
 	if err != nil {
 		return nil, f.failure(failed, err)
 	}
-	c.hooks.fenceAcked.run()
 	f.arm(c.renewalIn(start))
 	return f, nil
 }
@@ -190,7 +189,6 @@ func (f *Fence) renew() {
 		f.c.report("a fence could not be renewed", fmt.Errorf("renew fence: %w", err))
 		in = f.c.o.FenceLife / 10
 	}
-	f.c.hooks.renewed.run()
 	f.arm(in)
 }
 

@@ -219,7 +219,8 @@ func TestEndWaitsForRenewal(t *testing.T) {
 	eventually(t, "the fence is ending", f.ended)
 	select {
 	case r := <-applied:
-		t.Errorf("ended while a token was on its way: %+v", r)
+		trap.Release()
+		t.Fatalf("ended while a token was on its way: %+v", r)
 	case <-time.After(50 * time.Millisecond): // what a wrong end would need at most; a right one waits
 	}
 	trap.Release()
@@ -294,6 +295,16 @@ func TestUnfencedEntryIsMadeAbsent(t *testing.T) {
 	}
 	if got := look(t, c.rdb, stranger); got != "absent" {
 		t.Errorf("then %s", got)
+	}
+}
+
+// A fence that took longer than it lives may be over when it is acknowledged:
+// to commit behind it would be to commit without one.
+func TestFenceSlowerThanItsLifeFails(t *testing.T) {
+	c, key := shared(t)
+	c.o.FenceLife = 1
+	if _, err := c.Fence(t.Context(), []string{key}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }
 

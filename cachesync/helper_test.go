@@ -109,6 +109,9 @@ func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 		if meta != "" {
 			header = meta
 		}
+		if len(header) < atTail {
+			t.Fatalf("%s holds %q", key, value)
+		}
 		found = append(found, describeVersion("value", header[atVersion:atVersion+versionDigits]))
 	}
 	switch kind := rdb.Type(ctx, names.control).Val(); kind {

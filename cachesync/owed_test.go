@@ -98,7 +98,8 @@ func TestApplyDuringAnOutageIsOwed(t *testing.T) {
 // by itself when it is back: what is owed then reaches it.
 func TestBreakerAndRecovery(t *testing.T) {
 	server := testenv.NewRedis(t)
-	c := newTestClient(t, dial(t, server.URL), short)
+	proxy := testenv.ProxyURL(t, server.URL) // holds debts back until the old values are there
+	c := newTestClient(t, dial(t, proxy.URL), short)
 	server.Kill()
 	opened := func() bool {
 		_, err := c.Fence(t.Context(), []string{"k"})
@@ -120,11 +121,13 @@ func TestBreakerAndRecovery(t *testing.T) {
 	if _, _, err := c.Get(t.Context(), "k", Envelope, testSchema); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("get: %v", err)
 	}
+	proxy.Pause()
 	server.Restart()
 	direct := dial(t, server.URL)
 	for _, key := range []string{"k", "k2", "k3", "user:1"} {
 		direct.Set(t.Context(), key, "an old value", time.Hour)
 	}
+	proxy.Resume()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.WaitOwed(ctx); err != nil {
@@ -238,7 +241,8 @@ func TestTooManyDebtsBecomeASweep(t *testing.T) {
 	o := short
 	o.OwedMax = 10
 	o.Globs = []string{"user:*"}
-	c := newTestClient(t, dial(t, server.URL), o)
+	proxy := testenv.ProxyURL(t, server.URL) // holds debts back until the old values are there
+	c := newTestClient(t, dial(t, proxy.URL), o)
 	server.Kill()
 	keys, _ := manyKeys("user:", 100, Envelope)
 	c.Owe(append(keys, "unruled"))
@@ -248,11 +252,13 @@ func TestTooManyDebtsBecomeASweep(t *testing.T) {
 	if c.Stats().OwedDegraded == 0 {
 		t.Error("not counted")
 	}
+	proxy.Pause()
 	server.Restart()
 	direct := dial(t, server.URL)
 	for _, key := range append(keys, "unruled") {
 		direct.Set(t.Context(), key, "an old value", time.Hour)
 	}
+	proxy.Resume()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.WaitOwed(ctx); err != nil {

@@ -66,11 +66,8 @@ func (b *builder) ctes(node *pg.Node) {
 		return
 	}
 	below := collectWrites(node)
-	// The statement itself comes first.
-	if len(below.written) > 1 {
-		b.stmt.Nested = true
-		b.stmt.Written = below.written
-	}
+	b.stmt.Nested = below.rows > 1
+	b.stmt.Written = below.written // the statement's own target comes first
 	b.stmt.All = b.stmt.All || below.all
 }
 
@@ -78,7 +75,7 @@ func (b *builder) ctes(node *pg.Node) {
 func (b *builder) nested(node *pg.Node) {
 	below := collectWrites(node)
 	b.stmt.Written = append(b.stmt.Written, below.written...)
-	b.stmt.Nested = b.stmt.Nested || len(below.written) > 0
+	b.stmt.Nested = below.rows > 0
 	b.stmt.All = b.stmt.All || below.all
 	b.stmt.TemporaryRelation = b.stmt.TemporaryRelation || below.temporary
 }

@@ -71,7 +71,7 @@ func (lx *lexer) scan(i int) (tokenKind, int) {
 	case isWordStart(c):
 		return lx.scanWord(i)
 	case c == '\'':
-		return scanQuote(src, i+1, false)
+		return scanQuote(src, i+1, plainQuote)
 	case c == '"':
 		return scanIdentifier(src, i+1, tokQuoted)
 	case isDigit(c), c == '.' && isDigit(at(src, i+1)):
@@ -101,18 +101,18 @@ func (lx *lexer) scanWord(i int) (tokenKind, int) {
 	switch src[i] {
 	case 'e', 'E':
 		if next == '\'' {
-			return scanQuote(src, i+2, true)
+			return scanQuote(src, i+2, escapeQuote)
 		}
 	case 'b', 'B', 'x', 'X':
 		if next == '\'' {
-			return scanQuote(src, i+2, false)
+			return scanQuote(src, i+2, bitQuote)
 		}
 	case 'u', 'U':
 		if next == '&' && at(src, i+2) == '"' {
 			return scanIdentifier(src, i+3, tokUnicode)
 		}
 		if next == '&' && at(src, i+2) == '\'' {
-			return scanQuote(src, i+3, false)
+			return scanQuote(src, i+3, plainQuote)
 		}
 	case 'n', 'N':
 		// N'…' reaches the grammar as the word NCHAR and a string.
@@ -127,20 +127,28 @@ func (lx *lexer) scanWord(i int) (tokenKind, int) {
 	return tokWord, end
 }
 
+// quoting is how a string constant writes a quote inside itself.
+type quoting uint8
+
+const (
+	plainQuote  quoting = iota // '…' and U&'…': doubled
+	escapeQuote                // E'…': doubled, or after a backslash
+	bitQuote                   // B'…' and X'…': not at all
+)
+
 // scanQuote reads a string constant whose opening quote is before i, with its
 // continuations on later lines: they keep the rules of the part that they
 // continue, so E'a'⏎'\” is one constant.
-func scanQuote(src string, i int, escapes bool) (tokenKind, int) {
+func scanQuote(src string, i int, q quoting) (tokenKind, int) {
 	for i < len(src) {
 		switch {
-		case src[i] == '\\' && escapes:
+		case src[i] == '\\' && q == escapeQuote:
 			i += 2
 			continue
 		case src[i] != '\'':
 			i++
 			continue
-		}
-		if at(src, i+1) == '\'' {
+		case at(src, i+1) == '\'' && q != bitQuote:
 			i += 2
 			continue
 		}

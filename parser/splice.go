@@ -53,8 +53,9 @@ func (s *Statement) SpliceReturning(sql string, exprs []string) (string, error) 
 // SpliceOldKeys does as SpliceReturning and also captures values of the row that
 // an UPDATE (or the DO UPDATE of an INSERT) replaces: oldKeys is an expression
 // of type text over the columns of Ref; its value comes back as one more
-// column after exprs. In an upsert that column means nothing in rows that were
-// inserted (xmax = 0).
+// column after exprs. Reading it clears it, so that it is empty or NULL in rows that an
+// upsert inserted (xmax would tell, but a partitioned table has none in RETURNING), and
+// nothing of it is left in the transaction.
 //
 // cast gives the SQL type of a column; it is asked where the only place for the
 // capture is a SET value whose type would be lost. The error is ErrCannotSplice.
@@ -68,9 +69,13 @@ func (s *Statement) SpliceOldKeys(sql string, exprs []string, oldKeys string, ca
 	if err != nil {
 		return "", err
 	}
-	sp.returning(append(exprs[:len(exprs):len(exprs)], "pg_catalog.current_setting('"+oldSetting+"', true)"))
+	sp.returning(append(exprs[:len(exprs):len(exprs)], takeOld))
 	return sp.finish(len(exprs)+1, undo)
 }
+
+// takeOld reads the old keys and then clears them: a function's arguments are evaluated
+// from left to right.
+const takeOld = "pg_catalog.concat(pg_catalog.current_setting('" + oldSetting + "', true), pg_catalog.left(pg_catalog.set_config('" + oldSetting + "', '', true), 0))"
 
 // captureOld adds the condition where it runs once for each row, last before the
 // row is replaced. Where WHERE can become a join the scan may be ahead of the

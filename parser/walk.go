@@ -36,7 +36,8 @@ func walkNode(n *pg.Node, visit func(protoreflect.ProtoMessage) bool) {
 
 // writes is what the statements in a tree write when it runs.
 type writes struct {
-	written   []Relation
+	written   []Relation // each once
+	rows      int        // statements that write rows: INSERT, UPDATE, DELETE, MERGE, COPY FROM
 	all       bool
 	temporary bool
 }
@@ -63,15 +64,20 @@ func collectWrites(n *pg.Node) writes {
 func (w *writes) visit(m protoreflect.ProtoMessage) bool {
 	switch m := m.(type) {
 	case *pg.InsertStmt:
+		w.rows++
 		w.add(m.GetRelation())
 	case *pg.UpdateStmt:
+		w.rows++
 		w.add(m.GetRelation())
 	case *pg.DeleteStmt:
+		w.rows++
 		w.add(m.GetRelation())
 	case *pg.MergeStmt:
+		w.rows++
 		w.add(m.GetRelation())
 	case *pg.CopyStmt:
 		if m.GetIsFrom() {
+			w.rows++
 			w.add(m.GetRelation())
 		}
 	case *pg.TruncateStmt:

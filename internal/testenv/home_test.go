@@ -251,3 +251,23 @@ func TestTempRootSuitsSockets(t *testing.T) {
 		t.Error("TMPDIR is not respected where it suits")
 	}
 }
+
+// The watchdog's first answer may find its reader dead already, which by default kills the writer of a pipe: the folder
+// that was just made would stay.
+func TestWatchdogOutlivesItsReader(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	read.Close()
+	dir := filepath.Join(t.TempDir(), "folder")
+	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "watchdog", dir, "")
+	cmd.Stdout = write
+	if err := cmd.Run(); err != nil {
+		t.Errorf("the watchdog ended with %v", err)
+	}
+	if exists(dir) {
+		t.Error("the folder is still there")
+	}
+}

@@ -66,20 +66,23 @@ func (p *postgres) url() string {
 func (p *postgres) initdb(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	var errs []error
-	// C.UTF-8 is missing on macOS before 15 and on some small images.
-	for _, locale := range []string{"C.UTF-8", "C"} {
-		proc, err := p.home.start(p.dir, "initdb", filepath.Join(p.bin, "initdb"), "--pgdata="+p.data(), "--no-sync", "--auth=trust",
-			"--username=postgres", "--locale="+locale, "--encoding=UTF8")
-		if err != nil {
-			return err
-		}
-		if err = proc.run(ctx); err == nil {
-			return nil
-		}
-		errs = append(errs, err)
+	err := p.initdbWith(ctx, "C.UTF-8")
+	if err != nil && strings.Contains(err.Error(), "invalid locale") {
+		err = p.initdbWith(ctx, "C") // macOS before 15 and some small images have no C.UTF-8
 	}
-	return fmt.Errorf("make a database cluster: %w", errors.Join(errs...))
+	if err != nil {
+		return fmt.Errorf("make a database cluster: %w", err)
+	}
+	return nil
+}
+
+func (p *postgres) initdbWith(ctx context.Context, locale string) error {
+	proc, err := p.home.start(p.dir, "initdb", filepath.Join(p.bin, "initdb"), "--pgdata="+p.data(), "--no-sync", "--auth=trust",
+		"--username=postgres", "--locale="+locale, "--encoding=UTF8")
+	if err != nil {
+		return err
+	}
+	return proc.run(ctx)
 }
 
 // configure appends to postgresql.conf rather than use command-line options, which ALTER SYSTEM could not override.

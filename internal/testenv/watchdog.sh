@@ -7,8 +7,9 @@
 # Answers "ready" once the folder exists. The end of stdin means that the owner of the pipe is gone, however it went:
 # the processes are then stopped, and the folder and Postgres' shared memory are removed.
 
-# A terminal's Ctrl-C and a killed session reach this process too; it must outlive them to clean up.
-trap '' HUP INT QUIT TERM
+# A terminal's Ctrl-C and a killed session reach this process too, and its answer may find nobody to read it; it must outlive
+# all that to clean up.
+trap '' HUP INT PIPE QUIT TERM
 umask 077
 
 dir=$1
