@@ -76,9 +76,10 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 		return response{}, &RefusedError{Rules: []string{st.table.Name.String()}, Err: err}
 	}
 	crashPoint("fenced")
+	reachable := c.reachable(ctx)
 	res, err := c.lockedWrite(ctx, st, r)
 	crashPoint("committed")
-	c.endFenceFirst(ctx, held, err)
+	c.endFenceFirst(ctx, held, err, reachable)
 	crashPoint("applied")
 	if err != nil {
 		return response{}, err
@@ -88,8 +89,8 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 
 // endFenceFirst gives the fenced keys what was captured. A captured key that was not
 // fenced is a bug of the plan: it is counted and made absent.
-func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error) {
-	oc := outcomeOf(err)
+func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reachable bool) {
+	oc := c.outcome(err, reachable)
 	if oc == outcomeInDoubt && !c.tx.started && c.unsent(err) {
 		oc = outcomeAborted
 	}

@@ -74,6 +74,23 @@ const (
 	outcomeInDoubt
 )
 
+// reachable says whether what is sent next can reach the server at all.
+func (c *conn) reachable(ctx context.Context) bool {
+	return c.pgx == nil || !c.pgx.IsClosed() && ctx.Err() == nil
+}
+
+// outcome is outcomeOf for this connection. A connection that breaks while pgx waits
+// for the answer to a simple query makes pgx 5.12 say "conn closed", which it holds to
+// be safe to retry, and its stdlib ErrBadConn. That nothing was sent is believed only
+// where nothing could be, or where the connection still stands.
+func (c *conn) outcome(err error, reachable bool) outcome {
+	unsent := pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
+	if unsent && reachable && c.pgx != nil && c.pgx.IsClosed() {
+		return outcomeInDoubt
+	}
+	return outcomeOf(err)
+}
+
 // outcomeOf judges a COMMIT by its error. In doubt is the answer wherever
 // the server may have committed: a fence that is kept too long costs misses, one
 // that is given up too early costs a stale read.

@@ -148,6 +148,10 @@ func (p *textPlan) bind(e *engine, gen *generation, session *rules.Session) *bou
 	binder := binder{engine: e, gen: gen, session: session, sql: p.sql}
 	for i := range p.stmts {
 		b.steps[i] = binder.step(p.stmts[i])
+		if span := p.stmts[i].Span; len(p.stmts) == 1 && b.steps[i].action == actPrecise {
+			// Comments around the statement are the caller's, for the server's log, say.
+			b.steps[i].spliced = p.sql[:span.Start] + b.steps[i].spliced + p.sql[span.End:]
+		}
 		b.control = b.control || b.steps[i].isControl()
 		b.writes = b.writes || b.steps[i].isWrite()
 	}

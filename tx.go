@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
 	"github.com/wtcache/wtcache/rules"
@@ -64,9 +65,10 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		return &RefusedError{Rules: o.refusing, Err: err}
 	}
 	crashPoint("fenced")
+	reachable := c.reachable(ctx)
 	err = send() // 3
 	crashPoint("committed")
-	held.end(ctx, outcomeOf(err)) // 4, 5
+	held.end(ctx, c.outcome(err, reachable)) // 4, 5
 	crashPoint("applied")
 	return err
 }
@@ -132,7 +134,7 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 		h.release(ctx)
 	case outcomeInDoubt:
 		h.engine.stats.inDoubt.Add(1)
-		h.leave(ctx)
+		h.leave()
 	}
 }
 
@@ -181,20 +183,26 @@ func (h *fences) release(ctx context.Context) {
 }
 
 // leave is for an outcome in doubt. The strict keys stay fenced until the fence
-// expires; eventual keys have no fence, so they are made absent at once.
-func (h *fences) leave(ctx context.Context) {
-	h.owe()
+// expires. Keys without a fence are made absent at once, and once more when a fence
+// would have expired, since the COMMIT may land in between.
+func (h *fences) leave() {
 	if h.keys != nil {
 		h.keys.Leave()
 	}
 	if h.barriers != nil {
 		h.barriers.Leave()
 	}
-	if keys := keysOf(h.owed.eventual); len(keys) > 0 {
-		if err := h.engine.sync.Invalidate(ctx, keys, ""); err != nil {
-			h.engine.sync.Owe(keys)
-		}
+	if !h.keysOwed && !h.coarseOwed && len(h.owed.eventual) == 0 {
+		return
 	}
+	h.oweInDoubt()
+	time.AfterFunc(h.engine.cfg.FenceLife, h.oweInDoubt)
+}
+
+// oweInDoubt is harmless after the engine was closed.
+func (h *fences) oweInDoubt() {
+	h.owe()
+	h.engine.sync.Owe(keysOf(h.owed.eventual))
 }
 
 func keysOf(entries map[string]cachesync.Entry) []string {
