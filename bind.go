@@ -166,6 +166,13 @@ func (b *binder) precise(st *step, target rules.Target) {
 	var err error
 	if st.oldKeys {
 		st.hidden++
+		if target.View {
+			// A view's own condition can become a join, where only a SET value is
+			// computed with the row that is updated.
+			joined := *s
+			joined.Sublink = true
+			s = &joined
+		}
 		st.spliced, err = s.SpliceOldKeys(b.sql, exprs, t.OldKeys(s.Ref()), t.ColumnType)
 	} else {
 		st.spliced, err = s.SpliceReturning(b.sql, exprs)
@@ -253,6 +260,7 @@ var endsTransaction = regexp.MustCompile(`(?i)\b(commit|rollback)\b`)
 // cannot run inside ours.
 func (b *binder) do(st *step) {
 	tables := b.mentioned(st.text)
+	st.session = true // its text does not show what it sets
 	b.coarse(st, tables, "DO block")
 	if st.action == actCoarse && endsTransaction.MatchString(st.stmt.Body) {
 		st.action, st.reason = actUncaptured, "DO block that ends transactions itself"

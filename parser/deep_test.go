@@ -217,9 +217,9 @@ func TestTooDeepIsUnparsable(t *testing.T) {
 // treated as unknown and cost the user the whole cache of a rule.
 func TestFlatTextsParse(t *testing.T) {
 	for name, text := range flat {
-		for _, s := range Parse(text(10_000)) {
+		for _, s := range Parse(text(4_000)) {
 			if s.Kind == KindUnparsable {
-				t.Errorf("%s: refused, depth %d", name, depthOf(text(10_000)))
+				t.Errorf("%s: refused, depth %d", name, depthOf(text(4_000)))
 				break
 			}
 		}

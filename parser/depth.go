@@ -2,9 +2,9 @@ package parser
 
 // maxNesting bounds the depth of the tree that the grammar is given. The C parser
 // and its serialiser recurse over the tree with no check of their own: past the
-// end of the stack the process dies. One unit costs at most 0.4 kB of stack;
-// deepStack, where everything over directNesting runs, has room for ten times
-// this bound (TestDeepTextsLive).
+// end of the stack the process dies. One unit costs at most 0.4 kB of stack, so
+// deepStack, where everything over directNesting runs, has room for many times
+// this bound (TestDeepTextsLive tries four).
 const maxNesting = 2000
 
 // maxBrackets bounds open brackets and CASEs; the grammar itself gives up at

@@ -189,7 +189,7 @@ func (sp *splicer) wrapSet(condition string, cast func(string) (string, bool)) (
 	if len(items) == 0 {
 		return nil, fmt.Errorf("%w: no SET value found", ErrCannotSplice)
 	}
-	for i, item := range items {
+	for _, item := range items {
 		if item.target >= len(targets) {
 			break
 		}
@@ -199,8 +199,7 @@ func (sp *splicer) wrapSet(condition string, cast func(string) (string, bool)) (
 		}
 		sp.put(item.start, "CASE WHEN "+condition+" THEN "+open)
 		sp.put(item.end, closing+" END")
-		at := items[i].target
-		return func(spliced *pg.Node) bool { return unwrap(spliced, at, closing != ")") }, nil
+		return func(spliced *pg.Node) bool { return unwrap(spliced, item.target, closing != ")") }, nil
 	}
 	return nil, fmt.Errorf("%w: no SET value can be wrapped", ErrCannotSplice)
 }

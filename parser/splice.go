@@ -57,8 +57,11 @@ func (s *Statement) SpliceReturning(sql string, exprs []string) (string, error) 
 // upsert inserted (xmax would tell, but a partitioned table has none in RETURNING), and
 // nothing of it is left in the transaction.
 //
-// cast gives the SQL type of a column; it is asked where the only place for the
-// capture is a SET value whose type would be lost. The error is ErrCannotSplice.
+// cast gives the SQL type of a column, of a domain its base type, without the
+// modifier: format_type(oid, -1). An explicit cast to varchar(3), or to a domain
+// over it, cuts what an assignment refuses.
+// It is asked where the only place for the capture is a SET value whose type would
+// be lost. The error is ErrCannotSplice.
 func (s *Statement) SpliceOldKeys(sql string, exprs []string, oldKeys string, cast func(column string) (sqlType string, ok bool)) (string, error) {
 	sp, err := s.splicer(sql)
 	if err != nil {

@@ -11,8 +11,8 @@ type Kind uint8
 // The kinds of statement.
 const (
 	// KindOther changes no row of a named table and nothing in the session:
-	// SELECT, SHOW, VACUUM, LISTEN, …. A SELECT with a data-modifying CTE is
-	// KindOther with Written set.
+	// SELECT, SHOW, VACUUM, LISTEN, COMMENT, SET CONSTRAINTS, …. A SELECT, COPY … TO
+	// or DECLARE with a data-modifying statement inside is KindOther with Written set.
 	KindOther Kind = iota
 	KindInsert
 	KindUpdate
@@ -22,7 +22,10 @@ const (
 	KindCopyFrom
 	KindExplain // EXPLAIN ANALYZE of a statement that writes; without ANALYZE it is KindOther
 	// KindDDL changes definitions or rights (ALTER, DROP, CREATE TABLE, TRIGGER,
-	// RULE, POLICY, VIEW, FUNCTION, GRANT, …). Written names every relation in it.
+	// RULE, POLICY, VIEW, FUNCTION, GRANT, SELECT … INTO, …) and is what else is not
+	// known to be harmless. Written names every relation that it is about, by the old
+	// and the new name where it renames; not those that a view, rule or function
+	// body in it mentions.
 	KindDDL
 	KindBegin
 	KindCommit
@@ -37,12 +40,13 @@ const (
 	// RESET, DISCARD, SET ROLE, SET SESSION AUTHORIZATION.
 	KindSession
 	KindPrepare // SQL-level PREPARE; Written is what the prepared statement writes
-	KindExecute // SQL-level EXECUTE
+	// KindExecute is SQL-level EXECUTE, also under EXPLAIN ANALYZE and in CREATE TABLE AS (then Written has the table).
+	KindExecute
 	KindDeallocate
 	KindDo   // DO block: Body holds its text
 	KindCall // CALL of a procedure
 	// KindUnparsable is a text that the grammar does not know, or that was not
-	// given to it because it could overflow the parser's C stack.
+	// given to it because it could overflow the parser's C stack or its memory.
 	KindUnparsable
 )
 
@@ -102,23 +106,24 @@ type Statement struct {
 	// Target is what an INSERT, UPDATE, DELETE or MERGE writes.
 	Target Relation
 	// Written is every relation that the text writes at any depth: Target, targets of data-modifying CTEs and of
-	// EXPLAIN ANALYZE, TRUNCATE lists, COPY, and for KindDDL the relations it names.
+	// EXPLAIN ANALYZE, TRUNCATE lists, COPY, and for KindDDL the relations it names. Target comes first.
 	Written []Relation
-	// Nested is set where a relation is written below the top level (a CTE), so that the
-	// statement's own RETURNING does not show every written row.
+	// Nested is set where rows are written below the top level (a CTE, EXPLAIN ANALYZE, PREPARE, COPY (…) TO), also
+	// rows of Target, so that the statement's own RETURNING does not show every written row.
 	Nested bool
 	// All is set where relations that the text does not name can lose rows: TRUNCATE … CASCADE, DROP SCHEMA …
 	// CASCADE, DROP OWNED, and the like.
 	All bool
 
 	Returning bool     // it has a RETURNING clause
-	Assigned  []string // columns that UPDATE SET or DO UPDATE SET assigns, at any indirection (`col[1] =`, `(a, b) =`)
+	Assigned  []string // columns that UPDATE SET, DO UPDATE SET or MERGE's UPDATE SET assigns, at any indirection (`col[1] =`, `(a, b) =`)
 	Pins      []Pin    // UPDATE and DELETE: top-level AND conjuncts `column = value`; qualified by the target, or unqualified where there is no FROM or USING
 	From      bool     // UPDATE … FROM, DELETE … USING
 	Sublink   bool     // a sub-select stands in WHERE
 	CurrentOf bool     // WHERE CURRENT OF
 	// Columns is an INSERT's column list, nil where it has none. Rows are the VALUES lists
-	// of an INSERT of at most 64 rows; nil for INSERT … SELECT and for more rows. DEFAULT VALUES is one empty row.
+	// of an INSERT of at most 64 rows; nil for INSERT … SELECT, for more rows, and where the values are not for certain
+	// what is stored (LIMIT, OVERRIDING USER VALUE, `col[1]` or `col.field` in Columns). DEFAULT VALUES is one empty row.
 	Columns  []string
 	Rows     [][]Value
 	Conflict *Conflict
@@ -126,9 +131,11 @@ type Statement struct {
 	Name  string // savepoint, prepared statement or prepared transaction ("" in DEALLOCATE ALL)
 	Chain bool   // COMMIT or ROLLBACK AND CHAIN
 	Body  string // the text of a DO block
-	// TemporaryRelation is set where a temporary relation is created, which can shadow a ruled name.
+	// TemporaryRelation is set where a temporary relation is created or altered by a pg_temp name, which can shadow a
+	// ruled name.
 	TemporaryRelation bool
-	// Concurrently is set where the statement cannot run inside a transaction block (CONCURRENTLY forms).
+	// Concurrently is set where the statement cannot run inside a transaction block: CONCURRENTLY forms, VACUUM,
+	// CREATE DATABASE, ALTER SYSTEM, DISCARD ALL, ….
 	Concurrently bool
 	// SetConfig is set where the text calls set_config, which can change search_path or role from any statement.
 	SetConfig bool

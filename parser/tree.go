@@ -19,13 +19,17 @@ const (
 	// deepStack is the stack of the one thread that parses deeper texts, in bytes.
 	// Pages that are never touched cost nothing.
 	deepStack = 16 << 20
+	// maxParsed bounds a text that the grammar is given, in bytes. A tree takes more
+	// than a hundred times its text, and an allocation that fails while it is
+	// serialised ends the process.
+	maxParsed = 4 << 20
 )
 
 // parseTree runs the grammar on a text whose tree is at most depth deep; false
-// where it is too deep or the grammar refuses it.
+// where it is too deep or too long, or the grammar refuses it.
 func parseTree(sql string, depth int) ([]*pg.RawStmt, bool) {
 	switch {
-	case depth > maxNesting:
+	case depth > maxNesting || len(sql) > maxParsed:
 		return nil, false
 	case depth > directNesting:
 		return parseDeep(sql)

@@ -8,24 +8,26 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// walk visits every message of a tree, parents first. It goes by the messages'
-// descriptors, so no node type can be forgotten. visit says whether to go below.
+// walk visits every message of a tree, parents first, fields in their order. It
+// goes by the messages' descriptors, so no node type can be forgotten. visit
+// says whether to go below.
 func walk(m protoreflect.Message, visit func(protoreflect.ProtoMessage) bool) {
 	if !visit(m.Interface()) {
 		return
 	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
 		switch {
-		case field.Message() == nil:
+		case field.Message() == nil || !m.Has(field):
 		case field.IsList():
-			for list, i := v.List(), 0; i < list.Len(); i++ {
+			for list, i := m.Get(field).List(), 0; i < list.Len(); i++ {
 				walk(list.Get(i).Message(), visit)
 			}
 		default:
-			walk(v.Message(), visit)
+			walk(m.Get(field).Message(), visit)
 		}
-		return true
-	})
+	}
 }
 
 func walkNode(n *pg.Node, visit func(protoreflect.ProtoMessage) bool) {

@@ -124,8 +124,9 @@ func (t *Table) Keys(values []*string) (entries []string, shared []string) {
 	return entries, shared
 }
 
-// ColumnType gives the SQL type of a column (a domain by its own name) for a cast that
-// changes nothing: with schema, without modifiers.
+// ColumnType gives the SQL type of a column for a cast that changes nothing: with schema,
+// without modifiers, and of a domain the type that it is over, since a cast to the
+// modifiers of varchar(5) cuts what an assignment refuses.
 func (t *Table) ColumnType(name string) (sqlType string, ok bool) {
 	sqlType, ok = t.types[name]
 	return sqlType, ok

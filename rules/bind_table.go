@@ -81,7 +81,7 @@ func (b *binder) table(r *Rule, name Name) *Table {
 		views:    map[uint32]bool{},
 	}
 	for _, a := range rel.columns {
-		t.types[a.Name] = a.typ.sql()
+		t.types[a.Name] = b.cat.base(a.typ).sql()
 	}
 	for i, e := range r.Entries {
 		b.keyColumns(t, e.Key, place(r, e.path("key"), e.Path))

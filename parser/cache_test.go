@@ -1,0 +1,101 @@
+package parser
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Without it the driver would plan by a text that is not the caller's.
+func TestCacheFindsExactTexts(t *testing.T) {
+	c := NewCache[int](100, 1<<20)
+	c.Put("SELECT 1", 1)
+	c.Put("SELECT 2", 2)
+	c.Put("SELECT 1", 3)
+	for text, want := range map[string]int{"SELECT 1": 3, "SELECT 2": 2} {
+		if got, ok := c.Get(text); !ok || got != want {
+			t.Errorf("%s: %d, %t", text, got, ok)
+		}
+	}
+	if _, ok := c.Get("select 1"); ok {
+		t.Error("found another text")
+	}
+	if c.Len() != 2 || c.Bytes() != len("SELECT 1SELECT 2") {
+		t.Errorf("%d entries, %d bytes", c.Len(), c.Bytes())
+	}
+}
+
+// Without it programs that build texts with literals would grow without end.
+func TestCacheKeepsItsBounds(t *testing.T) {
+	for _, bound := range []struct{ entries, bytes int }{{10, 1 << 20}, {5000, 8 << 20}, {1000, 4000}, {1, 100}, {0, 0}, {-1, -1}} {
+		c := NewCache[int](bound.entries, bound.bytes)
+		for i := range 3000 {
+			c.Put(fmt.Sprintf("SELECT %d%s", i, strings.Repeat(" ", i%50)), i)
+			c.Get(fmt.Sprintf("SELECT %d%s", i, strings.Repeat(" ", i%50)))
+		}
+		if c.Len() > max(0, bound.entries) || c.Bytes() > max(0, bound.bytes) {
+			t.Errorf("%+v: %d entries, %d bytes", bound, c.Len(), c.Bytes())
+		}
+		if bound.entries > 0 && c.Len() == 0 {
+			t.Errorf("%+v: keeps nothing", bound)
+		}
+	}
+}
+
+// Without it one long generated text would push everything else out.
+func TestCacheRefusesLongTexts(t *testing.T) {
+	c := NewCache[int](100, 64<<20)
+	fits, long := strings.Repeat("x", maxCachedText), strings.Repeat("x", maxCachedText+1)
+	c.Put(fits, 1)
+	c.Put(long, 1)
+	if _, ok := c.Get(long); ok {
+		t.Error("a text over the limit was kept")
+	}
+	if _, ok := c.Get(fits); !ok {
+		t.Error("a text at the limit was not kept")
+	}
+}
+
+// Without it a burst of one-off texts would push out the statements that the
+// program runs all the time.
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	c := NewCache[int](8, 1<<20)
+	c.Put("hot", 1)
+	for i := range 1000 {
+		c.Put(fmt.Sprint("cold", i), i)
+		if _, ok := c.Get("hot"); !ok {
+			t.Fatalf("the hot text went after %d others", i)
+		}
+	}
+}
+
+// Without it concurrent callers could see a torn or foreign plan.
+func TestCacheConcurrently(t *testing.T) {
+	c := NewCache[string](256, 64<<20)
+	var group sync.WaitGroup
+	for w := range 4 {
+		group.Go(func() {
+			for i := range 2000 {
+				text := fmt.Sprint("SELECT ", (i*7+w)%400)
+				if got, ok := c.Get(text); ok && got != text {
+					t.Errorf("%q for %q", got, text)
+				}
+				c.Put(text, text)
+			}
+		})
+	}
+	group.Wait()
+	if c.Len() > 256 {
+		t.Errorf("%d entries", c.Len())
+	}
+}
+
+// Without it each query would feed the garbage collector.
+func TestCacheGetDoesNotAllocate(t *testing.T) {
+	c := NewCache[*Statement](100, 1<<20)
+	c.Put(query200, &Statement{})
+	if n := testing.AllocsPerRun(100, func() { c.Get(query200) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
