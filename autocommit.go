@@ -31,7 +31,7 @@ func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, e
 // lockFirst runs the statement in a transaction of ours.
 func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, error) {
 	c.engine.stats.lockFirst.Add(1)
-	base, err := c.base.begin.BeginTx(ctx, driver.TxOptions{})
+	base, err := c.beginOwn(ctx)
 	if err != nil {
 		return response{}, err
 	}
@@ -45,6 +45,17 @@ func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, er
 		return response{}, err
 	}
 	return res, nil
+}
+
+// beginOwn begins a transaction that the caller did not ask for. Where a dead pooled
+// connection shows by it, database/sql tries again on another, as it would have done with the
+// caller's own statement: pgx's BeginTx does not say ErrBadConn.
+func (c *conn) beginOwn(ctx context.Context) (driver.Tx, error) {
+	base, err := c.base.begin.BeginTx(ctx, driver.TxOptions{})
+	if err != nil && safeToRetry(err) {
+		return nil, driver.ErrBadConn
+	}
+	return base, err
 }
 
 // lockedWrite runs the statement and reads its rows to the end, so that what is
@@ -90,10 +101,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 // endFenceFirst gives the fenced keys what was captured. A captured key that was not
 // fenced is a bug of the plan: it is counted and made absent.
 func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reachable bool) {
-	oc := c.outcome(err, reachable)
-	if oc == outcomeInDoubt && !c.tx.started && c.unsent(err) {
-		oc = outcomeAborted
-	}
+	oc := c.statementOutcome(err, reachable)
 	if oc == outcomeCommitted {
 		captured := c.settle()
 		for _, t := range captured.coarse {
@@ -124,22 +132,33 @@ func (c *conn) mismatch(ctx context.Context, key string) {
 }
 
 // writeEventual runs the statement as it would run without us and applies
-// afterwards by version alone.
+// afterwards by version alone. In doubt, and with the rows not known, every entry of
+// the rule becomes absent.
 func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response, error) {
+	reachable := c.reachable(ctx)
 	res, err := c.lockedWrite(ctx, st, r)
+	h := &fences{engine: c.engine, owed: c.settle()}
+	c.tx.log = nil
+	switch oc := c.statementOutcome(err, reachable); {
+	case oc == outcomeInDoubt:
+		h.owed.coarse, h.coarseOwed = []*rules.Table{st.table}, true
+		h.end(ctx, oc)
+	case oc == outcomeCommitted && !h.owed.empty():
+		h.end(ctx, oc)
+	}
 	if err != nil {
-		if outcomeOf(err) == outcomeInDoubt {
-			c.engine.stats.inDoubt.Add(1)
-		}
-		c.tx.log = nil
 		return response{}, err
 	}
-	o := c.settle()
-	c.tx.log = nil
-	if !o.empty() {
-		(&fences{engine: c.engine, owed: o}).end(ctx, outcomeCommitted)
-	}
 	return res, nil
+}
+
+// statementOutcome judges an autocommit statement by its error.
+func (c *conn) statementOutcome(err error, reachable bool) outcome {
+	oc := c.outcome(err, reachable)
+	if oc == outcomeInDoubt && !c.tx.started && c.unsent(err) {
+		return outcomeAborted
+	}
+	return oc
 }
 
 // resolve gives the keys that the step's arguments pin.

@@ -12,10 +12,10 @@ import (
 
 // binder turns the statements of one text into steps for one session.
 type binder struct {
-	engine  *engine
-	gen     *generation
-	session *rules.Session
-	sql     string
+	gen      *generation
+	session  *rules.Session
+	sql      string
+	outdated bool // columns and triggers may be others than the rules were bound to
 }
 
 func (b *binder) step(s *parser.Statement) step {
@@ -26,14 +26,21 @@ func (b *binder) step(s *parser.Statement) step {
 	case parser.KindOther, parser.KindMerge, parser.KindTruncate, parser.KindCopyFrom, parser.KindExplain:
 		b.coarse(&st, b.written(s), coarseReason[s.Kind])
 	case parser.KindDDL:
-		st.ddl = s.All || len(s.Written) > 0
-		b.coarse(&st, b.written(s), coarseReason[s.Kind])
+		tables := b.written(s)
+		if !s.TemporaryRelation || makesView.MatchString(st.text) {
+			// What is only mentioned counts: a view or a child that is made in a transaction
+			// is a way to the rows that is not known until the transaction has ended.
+			tables = appendTables(tables, b.mentioned(st.text)...)
+		}
+		st.ddl = s.All || len(tables) > 0
+		b.coarse(&st, tables, coarseReason[s.Kind])
 	case parser.KindSession:
 		st.session = true
 	case parser.KindPrepare:
 		st.prepares = b.written(s)
 	case parser.KindExecute:
 		st.action = actExecute
+	case parser.KindDeallocate:
 	case parser.KindDo:
 		b.do(&st)
 	case parser.KindUnparsable:
@@ -130,8 +137,8 @@ func (b *binder) write(st *step) {
 	case s.Nested || !ok:
 		b.coarse(st, b.written(s), "data-modifying CTE")
 		return
-	case b.gen.degraded:
-		b.coarse(st, b.written(s), "rules do not fit the catalogue")
+	case b.outdated:
+		b.coarse(st, b.written(s), "catalogue has changed")
 		return
 	case target.MissingSelect:
 		st.action = actRefuse
@@ -182,7 +189,7 @@ func (b *binder) precise(st *step, target rules.Target) {
 		return
 	}
 	st.action = actPrecise
-	if !target.View && len(target.Others) == 0 && len(t.Entries) == 1 && len(t.Shared) == 0 && !t.BeforeTriggers && !st.oldKeys {
+	if !target.View && len(target.Others) == 0 && len(t.Entries) == 1 && len(t.Shared) == 0 {
 		st.pinned = b.pinned(st, t)
 	}
 }
@@ -204,7 +211,7 @@ func changesKeys(s *parser.Statement, t *rules.Table) bool {
 // its constants and parameters. nil: no.
 func (b *binder) pinned(st *step, t *rules.Table) *pinnedKeys {
 	s := st.stmt
-	if slices.ContainsFunc(t.KeyColumns, func(k rules.KeyColumn) bool {
+	if t.BeforeTriggers || changesKeys(s, t) || slices.ContainsFunc(t.KeyColumns, func(k rules.KeyColumn) bool {
 		return k.Canon == rules.CanonNone || slices.Contains(s.Assigned, k.Name)
 	}) {
 		return nil
@@ -255,6 +262,9 @@ func sameColumns(names []string, keys []rules.KeyColumn) bool {
 }
 
 var endsTransaction = regexp.MustCompile(`(?i)\b(commit|rollback)\b`)
+
+// makesView tells a temporary view of a ruled table from a temporary table of its name.
+var makesView = regexp.MustCompile(`(?i)\bview\b`)
 
 // do plans a DO block by the names in its text. One that ends transactions itself
 // cannot run inside ours.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
@@ -22,6 +23,7 @@ import (
 type Cache struct {
 	engine *engine
 	db     *sql.DB
+	epoch  atomic.Uint64 // of the engine, when the catalogue was looked at for this reader
 }
 
 // CacheOf gives the reader of a *sql.DB that was opened through wtcache.
@@ -56,6 +58,16 @@ type Read struct {
 // deadline and is not an error: the row is read from the database. The context bounds
 // the whole call.
 func (c *Cache) Get(ctx context.Context, entry string, dest any, key ...any) (Read, error) {
+	read, err := c.get(ctx, entry, dest, key)
+	if planIsOld(err) {
+		// The query was made for another catalogue than the live one.
+		c.engine.catalogueChanged()
+		read, err = c.get(ctx, entry, dest, key)
+	}
+	return read, err
+}
+
+func (c *Cache) get(ctx context.Context, entry string, dest any, key []any) (Read, error) {
 	f, err := c.find(ctx, entry, key)
 	if err != nil {
 		return Read{}, err
@@ -160,16 +172,33 @@ func (c *Cache) find(ctx context.Context, name string, key []any) (found, error)
 	return f, nil
 }
 
-// generation makes sure that the rules are bound: a reader may come before the
-// first write.
+// generation makes sure that the rules are bound, and bound to the catalogue as it is: a
+// reader may come before the first write, or right after a definition was changed. Where
+// the database cannot be asked just now, what was known of it serves on.
 func (c *Cache) generation(ctx context.Context) (*generation, error) {
-	if gen := c.engine.gen.Load(); gen != nil {
+	gen, epoch := c.engine.gen.Load(), c.engine.nextEpoch()
+	if gen != nil && gen == c.engine.current() && c.epoch.Load() == epoch {
 		return gen, nil
 	}
-	if err := c.db.PingContext(ctx); err != nil {
+	err := c.look(ctx)
+	if err == nil {
+		c.epoch.Store(epoch)
+	} else if gen == nil {
 		return nil, err
 	}
 	return c.engine.gen.Load(), nil
+}
+
+// look has a connection of the pool look at the catalogue, unless it just did.
+func (c *Cache) look(ctx context.Context) error {
+	conn, err := c.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // gives it back to the pool
+	return conn.Raw(func(driverConn any) error {
+		return driverConn.(interface{ current(context.Context) error }).current(ctx)
+	})
 }
 
 func findEntry(set *rules.Set, name string) (*rules.Table, *rules.BoundEntry, error) {

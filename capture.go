@@ -79,7 +79,9 @@ func (t *txState) find(name string) int {
 // coarse records that any row of the tables may have been written.
 func (t *txState) coarse(tables []*rules.Table) {
 	for _, table := range tables {
-		t.log = append(t.log, change{table: table, statement: t.statements, coarse: true})
+		if !t.said(func(ch *change) bool { return ch.coarse && ch.table == table }) {
+			t.log = append(t.log, change{table: table, statement: t.statements, coarse: true})
+		}
 	}
 }
 
@@ -87,8 +89,25 @@ func (t *txState) coarse(tables []*rules.Table) {
 // changed by a trigger.
 func (t *txState) blur(tables []*rules.Table) {
 	for _, table := range tables {
-		t.log = append(t.log, change{table: table, blurs: true})
+		if !t.said(func(ch *change) bool { return ch.blurs && ch.table == table }) {
+			t.log = append(t.log, change{table: table, blurs: true})
+		}
 	}
+}
+
+// said looks for a mark that no ROLLBACK TO cuts off without cutting off a new one too,
+// so that a long transaction does not repeat it without end.
+func (t *txState) said(is func(*change) bool) bool {
+	from := 0
+	if n := len(t.marks); n > 0 {
+		from = t.marks[n-1].len
+	}
+	for i := from; i < len(t.log); i++ {
+		if is(&t.log[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // absent records keys that are to hold nothing.
@@ -262,7 +281,8 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	if ch.coarse {
 		return
 	}
-	uncertain := slices.Contains(o.coarse, ch.table) || slices.Contains(o.blurred, ch.table)
+	same := func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier }
+	uncertain := slices.ContainsFunc(o.coarse, same) || slices.ContainsFunc(o.blurred, same)
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
 			into[key] = cachesync.Entry{Version: ch.version}

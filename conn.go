@@ -34,6 +34,8 @@ type conn struct {
 	gen          *generation
 	session      *rules.Session // under gen
 	sessionStale bool           // a statement may have changed search_path, role or the like
+	outdated     bool           // the catalogue is no longer what gen was bound to: ruled writes are coarse
+	epoch        uint64         // of the engine, at the latest probe
 
 	tx       txState
 	prepared map[string][]*rules.Table // what SQL-level PREPAREd statements write
@@ -114,7 +116,11 @@ func (c *conn) resetSession(ctx context.Context) error {
 
 func (c *conn) isValid() bool { return c.base.conn.(driver.Validator).IsValid() }
 
-func (c *conn) baseConn() driver.Conn { return c.base.conn }
+// reach hands the base connection to somebody whose statements are not seen.
+func (c *conn) reach() driver.Conn {
+	c.sessionStale, c.prepared = true, nil
+	return c.base.conn
+}
 
 // Close closes the base connection. A transaction that is still open is rolled
 // back by the server, so what it captured is dropped.
@@ -174,6 +180,12 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	c.reconcile()
 	open := c.inTx() // by a BEGIN sent as SQL: the server warns and goes on in the same transaction
+	if !open {
+		// Inside it a changed catalogue could not be loaded again: its writes would all be coarse.
+		if err := c.current(ctx); err != nil {
+			return nil, err
+		}
+	}
 	base, err := c.base.begin.BeginTx(ctx, opts)
 	if err != nil {
 		return nil, err

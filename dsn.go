@@ -102,12 +102,12 @@ func splitURL(dsn string, found map[string]string) (string, map[string]string, e
 	var kept []string
 	for _, pair := range strings.Split(query, "&") {
 		rawKey, rawValue, _ := strings.Cut(pair, "=")
-		key, err := url.QueryUnescape(rawKey)
+		key, err := url.PathUnescape(rawKey) // not QueryUnescape: to pgx, as to libpq, "+" is no space
 		if err != nil || !strings.HasPrefix(key, settingPrefix) {
 			kept = append(kept, pair)
 			continue
 		}
-		value, err := url.QueryUnescape(rawValue)
+		value, err := url.PathUnescape(rawValue)
 		if err != nil {
 			return "", nil, configErrorf("DSN key %s: %w", key, err)
 		}
@@ -137,7 +137,7 @@ func addSetting(found map[string]string, key, value string) error {
 // Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
 func splitKeywords(dsn string, found map[string]string) (string, map[string]string, error) {
 	var kept strings.Builder
-	for rest := dsn; rest != ""; {
+	for rest := dsn; strings.Trim(rest, dsnSpace) != ""; {
 		pair := nextKeyword(rest)
 		if strings.HasPrefix(pair.key, settingPrefix) {
 			if err := addSetting(found, pair.key, pair.value); err != nil {
@@ -151,7 +151,7 @@ func splitKeywords(dsn string, found map[string]string) (string, map[string]stri
 	if len(found) == 0 {
 		return dsn, found, nil
 	}
-	return strings.TrimSpace(kept.String()), found, nil
+	return strings.TrimLeft(kept.String(), dsnSpace), found, nil
 }
 
 // keyword is one `key = value` pair; end is where the next one starts.
@@ -168,12 +168,12 @@ func nextKeyword(s string) keyword {
 	for i < len(s) && s[i] != '=' && !strings.ContainsRune(dsnSpace, rune(s[i])) {
 		i++
 	}
-	key := s[start:i]
+	key, keyEnd := s[start:i], i
 	for i < len(s) && strings.ContainsRune(dsnSpace, rune(s[i])) {
 		i++
 	}
 	if i >= len(s) || s[i] != '=' {
-		return keyword{key: key, end: i}
+		return keyword{key: key, end: keyEnd}
 	}
 	for i++; i < len(s) && strings.ContainsRune(dsnSpace, rune(s[i])); i++ {
 	}
@@ -230,16 +230,15 @@ func openRedis(rawURL string) (redis.UniversalClient, error) {
 	}
 }
 
-// redisURLError never repeats the URL's password.
+// redisURLError never repeats a password, neither the URL's nor one in its query. Of
+// a text that cannot be taken apart any piece may be one.
 func redisURLError(rawURL string, err error) error {
 	shown := "the Redis URL"
-	if u, perr := url.Parse(rawURL); perr == nil {
-		shown = fmt.Sprintf("the Redis URL %q", u.Redacted())
-	} else {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err
-		}
+	switch u, perr := url.Parse(rawURL); {
+	case perr != nil:
+		err = errors.New("it is not a URL (in a password, characters like / ? # @ % have to be escaped)")
+	case u.Host != "":
+		shown = fmt.Sprintf("the Redis URL %q", u.Scheme+"://"+u.Host+u.Path)
 	}
 	return configErrorf("%s cannot be used: %w; write it like redis://user:password@host:6379/0, rediss://…, unix:///run/redis.sock, with ?addr=… for a cluster or ?master_name=… for Sentinel", shown, err)
 }

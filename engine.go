@@ -27,12 +27,15 @@ type engine struct {
 	stats    counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
-	// session was probed under another one probes again.
-	gen    atomic.Pointer[generation]
-	loadMu sync.Mutex // one catalogue load at a time; guards nothing else, and no lock is taken under it
-	stale  atomic.Bool
+	// session was probed under another one probes again. It is current while no change
+	// was seen since its look began.
+	gen     atomic.Pointer[generation]
+	changes atomic.Uint64
+	loading chan struct{} // holds a token: one catalogue load at a time, waited for under the caller's context
 
-	lastProbe atomic.Int64 // Unix nanoseconds of the latest look at a session and the catalogue
+	// epoch rises while ruled tables are written; each connection probes once in one.
+	epoch      atomic.Uint64
+	epochStart atomic.Int64 // Unix nanoseconds
 
 	said sync.Map // reasons that were logged once
 }
@@ -40,15 +43,18 @@ type engine struct {
 // generation is the rules as bound to one state of the catalogue, with the plans
 // made under it.
 type generation struct {
-	set      *rules.Set
-	names    map[string]bool
-	filter   *parser.Filter
-	plans    *parser.Cache[*textPlan]
-	sessions sync.Map // rules.Session.Key() -> *rules.Session, so that equal sessions share plans
+	set    *rules.Set
+	names  map[string]bool
+	filter *parser.Filter
+	plans  *parser.Cache[*textPlan]
+	// sessions is rules.Session.Key() -> *rules.Session, so that equal sessions share plans.
+	sessions     sync.Map
+	sessionCount atomic.Int64
 	// degraded says that the rules no longer fit the catalogue: every ruled write
 	// is coarse, and readers fill nothing, until they fit again.
 	degraded bool
 	loadedAt time.Time
+	changes  uint64 // of the engine, when the look at the catalogue began
 }
 
 func newGeneration(set *rules.Set, degraded bool) *generation {
@@ -67,7 +73,8 @@ func newEngine(cfg Config) (*engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	e := &engine{cfg: cfg, log: cfg.Logger}
+	e := &engine{cfg: cfg, log: cfg.Logger, loading: make(chan struct{}, 1)}
+	e.epochStart.Store(time.Now().UnixNano())
 	if cfg.Mode == ModeOff {
 		return e, nil
 	}
@@ -86,7 +93,7 @@ func newEngine(cfg Config) (*engine, error) {
 		FenceLife: cfg.FenceLife,
 		Deadline:  cfg.RedisTimeout,
 		Logger:    cfg.Logger,
-		OnError:   cfg.OnError,
+		OnError:   e.reported,
 		Globs:     ruleGlobs(e.rules),
 	})
 	if err != nil {
@@ -130,24 +137,37 @@ func (e *engine) closeRedis() error {
 	return e.ownRedis.Close()
 }
 
+// current gives the generation, or nil where there is none that is known to fit the catalogue.
+func (e *engine) current() *generation {
+	if gen := e.gen.Load(); gen != nil && gen.changes == e.changes.Load() {
+		return gen
+	}
+	return nil
+}
+
 // generation gives the rules as bound to the catalogue, loading it through q
-// where that has not happened or where the catalogue is known to have changed.
+// where that has not happened or where the catalogue is known to have changed. q must
+// not be inside a transaction, which may see a catalogue that nobody else sees, and
+// hold what another loader waits for.
 func (e *engine) generation(ctx context.Context, q rules.Querier) (*generation, error) {
-	if gen := e.gen.Load(); gen != nil && !e.stale.Load() {
+	if gen := e.current(); gen != nil {
 		return gen, nil
 	}
-	e.loadMu.Lock()
-	defer e.loadMu.Unlock()
-	if gen := e.gen.Load(); gen != nil && !e.stale.Load() {
+	select {
+	case e.loading <- struct{}{}:
+		defer func() { <-e.loading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if gen := e.current(); gen != nil {
 		return gen, nil
 	}
-	// Cleared before the look, so that a change seen meanwhile asks for another.
-	e.stale.Store(false)
+	changes := e.changes.Load() // before the look, so that a change during it asks for another
 	gen, err := e.load(ctx, q)
 	if err != nil {
-		e.stale.Store(true)
 		return nil, err
 	}
+	gen.changes = changes
 	e.gen.Store(gen)
 	return gen, nil
 }
@@ -176,7 +196,7 @@ func (e *engine) load(ctx context.Context, q rules.Querier) (*generation, error)
 }
 
 // catalogueChanged makes the next statement of each connection look again.
-func (e *engine) catalogueChanged() { e.stale.Store(true) }
+func (e *engine) catalogueChanged() { e.changes.Add(1) }
 
 // once logs a warning the first time that key is seen. The number of keys is
 // bounded by rules and reasons, never by statements.
@@ -189,10 +209,15 @@ func (e *engine) once(key, msg string, args ...any) {
 // report is for errors that no caller may be given: those after COMMIT and those
 // of background work.
 func (e *engine) report(msg string, err error) {
-	e.stats.backgroundErrors.Add(1)
 	e.log.Error("wtcache: "+msg, "error", err)
+	e.reported(fmt.Errorf("%s: %w", msg, err))
+}
+
+// reported counts and passes on what cachesync has logged.
+func (e *engine) reported(err error) {
+	e.stats.backgroundErrors.Add(1)
 	if e.cfg.OnError != nil {
-		e.cfg.OnError(fmt.Errorf("%s: %w", msg, err))
+		e.cfg.OnError(err)
 	}
 }
 

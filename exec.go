@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/wtcache/wtcache/parser"
 	"github.com/wtcache/wtcache/rules"
 )
 
@@ -26,16 +27,17 @@ type response struct {
 // run carries out a text that may concern a rule.
 func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error) {
 	c.reconcile()
-	c.recheck()
-	if err := c.current(ctx); err != nil {
-		return response{}, err
+	if !p.words {
+		if err := c.current(ctx); err != nil {
+			return response{}, err
+		}
 	}
-	b := p.bind(c.engine, c.gen, c.session)
+	b := p.bind(c)
 	defer c.reconcile()
 	if len(b.steps) == 1 {
 		return c.runStep(ctx, &b.steps[0], r)
 	}
-	return c.runScript(ctx, b, r)
+	return c.runScript(ctx, p, b, r)
 }
 
 // runStep carries out a text of one statement.
@@ -66,7 +68,7 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 		c.uncaptured(st)
 	}
 	res, err := c.send(ctx, r.sql, r)
-	if err == nil && st.prepares != nil {
+	if err == nil {
 		c.notePrepared(st)
 	}
 	return res, err
@@ -85,11 +87,31 @@ func (c *conn) executeStep(st *step) *step {
 	return &step{action: actCoarse, stmt: st.stmt, text: st.text, coarse: tables, reason: "SQL-level EXECUTE"}
 }
 
+// maxPrepared bounds the names of SQL-level PREPAREd statements that are remembered.
+const maxPrepared = 1000
+
+// notePrepared follows SQL-level PREPARE, DEALLOCATE and DISCARD. What is forgotten, and
+// what is not certain, counts as not seen.
 func (c *conn) notePrepared(st *step) {
-	if c.prepared == nil {
+	c.forgetPrepared(st)
+	// One that writes only elsewhere now may write a ruled table under another search_path.
+	certain := st.prepares != nil || len(st.stmt.Written) == 0 && !st.stmt.All
+	if st.stmt.Kind != parser.KindPrepare || !certain {
+		return
+	}
+	if c.prepared == nil || len(c.prepared) >= maxPrepared {
 		c.prepared = map[string][]*rules.Table{}
 	}
 	c.prepared[st.stmt.Name] = st.prepares
+}
+
+func (c *conn) forgetPrepared(st *step) {
+	switch {
+	case st.stmt.Kind == parser.KindDeallocate && st.stmt.Name == "", st.stmt.Kind == parser.KindSession:
+		c.prepared = nil // DEALLOCATE ALL; DISCARD is one of KindSession
+	case st.stmt.Kind == parser.KindDeallocate, st.stmt.Kind == parser.KindPrepare:
+		delete(c.prepared, st.stmt.Name)
+	}
 }
 
 // noteSession remembers that what was probed may no longer hold.
@@ -130,7 +152,7 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 		return response{result: driver.RowsAffected(n)}, err
 	case actPinned:
 		keys, ok := c.resolve(st, r.args)
-		if !ok {
+		if !ok || len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
 			c.tx.coarse([]*rules.Table{st.table})
 		} else {
 			c.tx.absent(st.table, keys)
@@ -176,7 +198,7 @@ func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driv
 	case r.stmt != nil && r.stmt.text == st.spliced:
 		rows, err = r.stmt.query(ctx, r.args)
 	case !r.rows && len(r.args) == 0 && c.pgx != nil:
-		rows, err = c.base.query.QueryContext(ctx, st.spliced, simpleProtocol)
+		rows, err = c.base.query.QueryContext(ctx, st.spliced, c.unprepared())
 	default:
 		rows, err = c.base.query.QueryContext(ctx, st.spliced, r.args)
 	}
@@ -201,6 +223,14 @@ func (c *conn) spliceFailed(err error) error {
 	return err
 }
 
+// unseen records that the rows of a write were not read to their end, which can be an
+// error of the client's alone: the transaction may be committed all the same.
+func (c *conn) unseen(st *step) {
+	if !c.txFailed() {
+		c.tx.coarse(appendTables(nil, st.table))
+	}
+}
+
 // drain reads all rows of a spliced write for their captured columns and counts
 // them: RETURNING gives one row for each row affected.
 func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
@@ -212,6 +242,7 @@ func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
 			return n, rows.Close()
 		case err != nil:
 			_ = rows.Close() // repeats the error
+			c.unseen(st)
 			return n, c.spliceFailed(err)
 		}
 		c.record(st, hidden)
@@ -219,20 +250,30 @@ func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
 }
 
 // runScript carries out a text of several statements.
-func (c *conn) runScript(ctx context.Context, b *boundPlan, r request) (response, error) {
+func (c *conn) runScript(ctx context.Context, p *textPlan, b *boundPlan, r request) (response, error) {
 	for i := range b.steps {
-		if b.steps[i].action == actRefuse {
-			return response{}, b.steps[i].err
+		st := &b.steps[i]
+		if st.action == actRefuse {
+			return response{}, st.err
+		}
+		if st.stmt.Kind == parser.KindUnparsable && b.control {
+			// The server runs nothing of a text with a syntax error in it.
+			return response{}, fmt.Errorf("%w: the text has transaction words, and its statement %d cannot be parsed here; send its statements one by one", ErrNotCapturable, i+1)
 		}
 	}
+	oneByOne := !r.rows && len(r.args) == 0
 	switch {
-	case !b.writes && (len(c.tx.log) == 0 || !b.control):
+	case !b.writes && !(b.shifts && oneByOne) && (len(c.tx.log) == 0 || !b.control):
 		// Nothing to capture and nothing captured yet.
 		res, err := c.send(ctx, r.sql, r)
 		c.followControl(b, err)
+		for i := range b.steps {
+			c.noteSession(&b.steps[i])
+			c.forgetPrepared(&b.steps[i])
+		}
 		return res, err
-	case !r.rows && len(r.args) == 0:
-		return c.runSteps(ctx, b)
+	case oneByOne:
+		return c.runSteps(ctx, p, b)
 	case c.refusesScripts(r.args):
 		return c.send(ctx, r.sql, r) // one statement at a time in this protocol: the server refuses it
 	case b.control:
@@ -258,14 +299,20 @@ func (c *conn) runWhole(ctx context.Context, b *boundPlan, r request) (response,
 // implicit transaction, which a BEGIN in it makes a regular one and a COMMIT or
 // ROLLBACK in it ends.
 // Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
-func (c *conn) runSteps(ctx context.Context, b *boundPlan) (res response, err error) {
+func (c *conn) runSteps(ctx context.Context, p *textPlan, b *boundPlan) (res response, err error) {
 	var implicit driver.Tx
 	res.result = driver.RowsAffected(0)
-	for i := range b.steps {
+	for i := range p.stmts {
+		if b, err = c.rebind(ctx, p, b, i); err != nil {
+			if implicit != nil {
+				c.rollbackQuietly(implicit)
+			}
+			return response{}, err
+		}
 		st := &b.steps[i]
 		if !c.inTx() && !st.isControl() {
-			if implicit, err = c.base.begin.BeginTx(ctx, driver.TxOptions{}); err != nil {
-				return res, err
+			if implicit, err = c.beginOwn(ctx); err != nil {
+				return response{}, err
 			}
 			c.tx.begin()
 		}
@@ -279,13 +326,25 @@ func (c *conn) runSteps(ctx context.Context, b *boundPlan) (res response, err er
 			if implicit != nil {
 				c.rollbackQuietly(implicit)
 			}
-			return response{}, err
+			return response{}, movePosition(err, p.sql[:p.stmts[i].Span.Start])
 		}
 	}
 	if implicit != nil {
 		err = c.commitImplicit(ctx, implicit)
 	}
 	return res, err
+}
+
+// rebind plans the text once more before its i-th statement where a statement of it (SET search_path,
+// ALTER TABLE) has changed what the others mean.
+func (c *conn) rebind(ctx context.Context, p *textPlan, b *boundPlan, i int) (*boundPlan, error) {
+	if st := &b.steps[i]; !c.sessionStale || st.isControl() || st.session || st.ddl {
+		return b, nil // what changes definitions need not know them, and may find them half changed
+	}
+	if err := c.current(ctx); err != nil {
+		return nil, err
+	}
+	return p.bind(c), nil
 }
 
 // controlImplicit carries out a transaction word inside an implicit transaction

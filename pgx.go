@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,8 +16,8 @@ import (
 // false where the base driver is not pgx. What is sent through it (COPY, Batch,
 // any statement) is not captured: the README lists it under "What is not captured".
 func PgxConn(driverConn any) (conn *pgx.Conn, ok bool) {
-	if c, wrapped := driverConn.(interface{ baseConn() driver.Conn }); wrapped {
-		driverConn = c.baseConn()
+	if c, wrapped := driverConn.(interface{ reach() driver.Conn }); wrapped {
+		driverConn = c.reach()
 	}
 	std, ok := driverConn.(*stdlib.Conn)
 	if !ok {
@@ -36,6 +37,21 @@ const (
 // arguments goes in pgx: else every text with literals would cost a Prepare, and
 // a text that cannot be prepared would fail.
 var simpleProtocol = []driver.NamedValue{{Ordinal: 1, Value: pgx.QueryExecModeSimpleProtocol}}
+
+// unnamedStatement stands in for it where pgx refuses the simple protocol to a query.
+var unnamedStatement = []driver.NamedValue{{Ordinal: 1, Value: pgx.QueryExecModeExec}}
+
+// unprepared gives the option under which a query without arguments leaves no prepared
+// statement in the session.
+func (c *conn) unprepared() []driver.NamedValue {
+	if c.literalsAreStandard() {
+		return simpleProtocol
+	}
+	return unnamedStatement
+}
+
+// safeToRetry says that an error came before anything was sent.
+func safeToRetry(err error) bool { return pgconn.SafeToRetry(err) }
 
 // hasOptions says whether the arguments begin with one of pgx's own options, which
 // change the protocol or the text and stand before the arguments that $1 counts from.
@@ -63,6 +79,15 @@ func (c *conn) refusesScripts(args []driver.NamedValue) bool {
 func (c *conn) unsent(err error) bool {
 	return c.pgx != nil && !c.pgx.IsClosed() &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// movePosition makes the position that an error names count from the start of the
+// caller's text, of which the server was sent only what follows before.
+func movePosition(err error, before string) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Position > 0 {
+		pg.Position += int32(utf8.RuneCountInString(before))
+	}
+	return err
 }
 
 // outcome is what is known of a COMMIT, or of an autocommit statement, from its error.

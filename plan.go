@@ -17,8 +17,10 @@ type textPlan struct {
 	// backslash says that the text holds a backslash and names a rule, so that the plan only
 	// holds while standard_conforming_strings is on.
 	backslash bool
-	stmts     []*parser.Statement
-	sql       string
+	// words says that the text holds transaction words alone, which mean the same in every session.
+	words bool
+	stmts []*parser.Statement
+	sql   string
 
 	// bound remembers the plan for the session that asked last. The sessions of
 	// one pool nearly always are equal and so share one.
@@ -27,10 +29,12 @@ type textPlan struct {
 
 // boundPlan is a text's plan for one kind of session.
 type boundPlan struct {
-	session *rules.Session
-	steps   []step
-	writes  bool // a step concerns a rule
-	control bool // a step is a transaction word
+	session  *rules.Session
+	outdated bool
+	steps    []step
+	writes   bool // a step concerns a rule
+	control  bool // a step is a transaction word
+	shifts   bool // a step may change what the names in those after it mean
 }
 
 // action says how a step is carried out.
@@ -81,8 +85,10 @@ var untouched = &textPlan{}
 // plan looks a text up. A text that concerns no rule costs one look-up here and
 // nothing else.
 func (c *conn) plan(ctx context.Context, sql string) (*textPlan, error) {
-	if c.gen != c.engine.gen.Load() {
-		if err := c.current(ctx); err != nil {
+	// A definition that was just changed, here or on another connection, may have made
+	// a name mean a ruled table.
+	if c.gen != c.engine.current() && !c.inTx() {
+		if err := c.probe(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +111,12 @@ func (e *engine) planText(gen *generation, sql string) *textPlan {
 	e.stats.plansMade.Add(1)
 	p := &textPlan{sql: strings.Clone(sql)}
 	p.stmts = parser.Parse(p.sql)
-	p.touches = slices.ContainsFunc(p.stmts, gen.concerns)
+	p.touches = slices.ContainsFunc(p.stmts, func(s *parser.Statement) bool {
+		// A view or a rewrite rule that is made over a ruled table writes nothing yet,
+		// but is a new way to its rows.
+		return gen.concerns(s) || s.Kind == parser.KindDDL && len(gen.filter.Mentions(p.sql[s.Span.Start:s.Span.End])) > 0
+	})
+	p.words = !slices.ContainsFunc(p.stmts, func(s *parser.Statement) bool { return control[s.Kind] == actPass })
 	p.backslash = strings.IndexByte(sql, '\\') >= 0 && len(gen.filter.Mentions(sql)) > 0
 	if !p.touches && !p.backslash {
 		return untouched
@@ -140,12 +151,12 @@ func distrusted(sql string) *textPlan {
 }
 
 // bind gives the text's plan for a session.
-func (p *textPlan) bind(e *engine, gen *generation, session *rules.Session) *boundPlan {
-	if b := p.bound.Load(); b != nil && b.session == session {
+func (p *textPlan) bind(c *conn) *boundPlan {
+	if b := p.bound.Load(); b != nil && b.session == c.session && b.outdated == c.outdated {
 		return b
 	}
-	b := &boundPlan{session: session, steps: make([]step, len(p.stmts))}
-	binder := binder{engine: e, gen: gen, session: session, sql: p.sql}
+	b := &boundPlan{session: c.session, outdated: c.outdated, steps: make([]step, len(p.stmts))}
+	binder := binder{gen: c.gen, session: c.session, sql: p.sql, outdated: c.outdated || c.gen.degraded}
 	for i := range p.stmts {
 		b.steps[i] = binder.step(p.stmts[i])
 		if span := p.stmts[i].Span; len(p.stmts) == 1 && b.steps[i].action == actPrecise {
@@ -154,6 +165,7 @@ func (p *textPlan) bind(e *engine, gen *generation, session *rules.Session) *bou
 		}
 		b.control = b.control || b.steps[i].isControl()
 		b.writes = b.writes || b.steps[i].isWrite()
+		b.shifts = b.shifts || b.steps[i].session || b.steps[i].ddl
 	}
 	p.bound.Store(b)
 	return b

@@ -17,12 +17,14 @@ func relativeNames(set *rules.Set) []string {
 	return names
 }
 
-// acted gives the ruled tables whose rows a foreign key may change when the statement
-// runs: ON DELETE and ON UPDATE CASCADE, SET NULL and SET DEFAULT, at any distance. Which
-// rows these are no RETURNING shows.
+// acted gives the ruled tables of which further rows may change when the statement runs:
+// by a foreign key (ON DELETE and ON UPDATE CASCADE, SET NULL and SET DEFAULT, at any
+// distance), or by a trigger of the table itself. Which rows these are no RETURNING shows.
 func (g *generation) acted(s *parser.Statement) []*rules.Table {
 	return g.relatives(s, func(r rules.Relative) bool {
 		switch {
+		case r.Own:
+			return true
 		case s.Kind == parser.KindInsert && s.Conflict == nil:
 			return s.Nested && (r.Delete || len(r.Columns) > 0)
 		case s.Kind == parser.KindUpdate && !s.Nested, s.Kind == parser.KindInsert && !s.Nested:
@@ -38,7 +40,7 @@ func (g *generation) acted(s *parser.Statement) []*rules.Table {
 // not known whether the trigger writes them, so all that follows is that a row which was
 // captured in this transaction may no longer be as it was.
 func (g *generation) triggered(s *parser.Statement) []*rules.Table {
-	return g.relatives(s, func(r rules.Relative) bool { return r.Trigger })
+	return g.relatives(s, func(r rules.Relative) bool { return r.Trigger && !r.Own })
 }
 
 // relatives matches by name, whatever the search_path: to take one table too many for

@@ -43,7 +43,11 @@ func newCaptureRows(c *conn, st *step, base driver.Rows) *captureRows {
 func (r *captureRows) Columns() []string { return r.columns }
 
 func (r *captureRows) Next(dest []driver.Value) error {
-	if err := r.next(); err != nil {
+	err := r.next()
+	for err == nil && len(r.columns) == 0 { // without RETURNING the caller gets no rows
+		err = r.next()
+	}
+	if err != nil {
 		return err
 	}
 	copy(dest, r.cells)
@@ -56,6 +60,9 @@ func (r *captureRows) next() error {
 	}
 	if err := r.base.Next(r.cells); err != nil {
 		r.ended = true
+		if err != io.EOF { //nolint:errorlint // the interface promises it bare
+			r.conn.unseen(r.step)
+		}
 		return err
 	}
 	r.conn.record(r.step, r.cells[len(r.columns):])
@@ -65,11 +72,7 @@ func (r *captureRows) next() error {
 // Close reads what the caller left unread: those rows are written, too.
 func (r *captureRows) Close() error {
 	for !r.ended {
-		if err := r.next(); err != nil && err != io.EOF { //nolint:errorlint // the interface promises it bare
-			// What was not seen may be any row.
-			r.conn.tx.coarse(appendTables(nil, r.step.table))
-			break
-		}
+		_ = r.next() // the base repeats its error when it is closed
 	}
 	return r.base.Close()
 }

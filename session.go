@@ -18,56 +18,89 @@ const degradedRetry = 5 * time.Second
 // probe finds out what the session makes of the rules: which relation each ruled
 // name is under its search_path, what its role may do, whether row-level security
 // is in force. One round trip; on a changed catalogue a few more.
+//
+// Inside a transaction the catalogue is not loaded again: where it has changed, every
+// ruled write is coarse until the transaction has ended.
 func (c *conn) probe(ctx context.Context) error {
-	gen, err := c.engine.generation(ctx, c.querier())
+	gen, inTx := c.gen, c.inTx()
+	var err error
+	if !inTx {
+		if gen, err = c.engine.generation(ctx, c.querier()); err != nil {
+			return err
+		}
+	}
+	session, err := c.look(ctx, gen)
 	if err != nil {
 		return err
 	}
-	session, err := gen.set.Session(ctx, c.querier())
-	if err != nil {
-		return fmt.Errorf("wtcache: look at the session: %w", err)
-	}
-	if session.Stale && (!gen.degraded || time.Since(gen.loadedAt) > degradedRetry) {
+	if session.Stale && !inTx && (!gen.degraded || time.Since(gen.loadedAt) > degradedRetry) {
 		c.engine.catalogueChanged()
 		if gen, err = c.engine.generation(ctx, c.querier()); err != nil {
 			return err
 		}
-		if session, err = gen.set.Session(ctx, c.querier()); err != nil {
-			return fmt.Errorf("wtcache: look at the session: %w", err)
+		if session, err = c.look(ctx, gen); err != nil {
+			return err
 		}
 	}
 	c.engine.stats.sessionProbes.Add(1)
-	c.engine.lastProbe.Store(time.Now().UnixNano())
-	interned, _ := gen.sessions.LoadOrStore(session.Key(), session)
-	c.gen, c.session, c.sessionStale = gen, interned.(*rules.Session), false
+	c.gen, c.session = gen, gen.intern(session)
+	c.sessionStale, c.outdated = false, session.Stale || inTx && gen != c.engine.current()
+	c.epoch = c.engine.epoch.Load()
 	return nil
+}
+
+func (c *conn) look(ctx context.Context, gen *generation) (*rules.Session, error) {
+	session, err := gen.set.Session(ctx, c.querier())
+	if err != nil {
+		return nil, fmt.Errorf("wtcache: look at the session: %w", err)
+	}
+	return session, nil
+}
+
+// maxSessions bounds the sessions that share plans; more of them than this differ
+// only where a program makes a search_path or a role for each of its tenants.
+const maxSessions = 256
+
+// intern gives the session that stands for all that are equal to it.
+func (g *generation) intern(session *rules.Session) *rules.Session {
+	known, there := g.sessions.LoadOrStore(session.Key(), session)
+	if !there && g.sessionCount.Add(1) > maxSessions {
+		g.sessions.Clear()
+		g.sessionCount.Store(0)
+	}
+	return known.(*rules.Session)
 }
 
 // current makes sure that c.session holds, probing again where it may not. In a
 // failed transaction nothing can be asked, and nothing that is sent can write.
 func (c *conn) current(ctx context.Context) error {
-	if !c.sessionStale && c.gen == c.engine.gen.Load() && !c.engine.stale.Load() {
+	fits := c.gen == c.engine.current()
+	switch {
+	case c.txFailed():
 		return nil
-	}
-	if c.txFailed() {
+	case c.inTx():
+		if !c.sessionStale {
+			c.outdated = c.outdated || !fits
+			return nil
+		}
+	case !c.sessionStale && !c.outdated && fits && c.epoch == c.engine.nextEpoch():
 		return nil
 	}
 	return c.probe(ctx)
 }
 
-// recheckEvery bounds how long a change of the catalogue that another program made
-// (a migration that adds a trigger, a view, a partition) goes unnoticed by a process
-// that keeps its connections and writes ruled tables.
-const recheckEvery = 30 * time.Second
+// epochLength bounds how long a change that another program made (a migration that
+// adds a trigger, a view or a partition, a GRANT) goes unnoticed by a connection that
+// writes ruled tables.
+const epochLength = 30 * time.Second
 
-// recheck makes this connection probe once more where no connection of the engine has
-// done so for a while. Its cost is spread over all ruled writes of that time.
-func (c *conn) recheck() {
-	last := c.engine.lastProbe.Load()
-	now := time.Now().UnixNano()
-	if now-last > int64(recheckEvery) && c.engine.lastProbe.CompareAndSwap(last, now) {
-		c.sessionStale = true
+// nextEpoch gives the epoch that has begun by now. Only ruled writes call it.
+func (e *engine) nextEpoch() uint64 {
+	start, now := e.epochStart.Load(), time.Now().UnixNano()
+	if now-start > int64(epochLength) && e.epochStart.CompareAndSwap(start, now) {
+		return e.epoch.Add(1)
 	}
+	return e.epoch.Load()
 }
 
 // querier runs catalogue look-ups on the base connection itself.
@@ -75,7 +108,7 @@ func (c *conn) querier() rules.Querier {
 	return func(ctx context.Context, sql string) ([][]*string, error) {
 		var args []driver.NamedValue
 		if c.pgx != nil {
-			args = simpleProtocol // leaves no prepared statement in the session
+			args = c.unprepared()
 		}
 		rows, err := c.base.query.QueryContext(ctx, sql, args)
 		if err != nil {

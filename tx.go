@@ -52,6 +52,7 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		return send()
 	}
 	o := c.settle() // 1
+	log := c.tx.log
 	c.tx.log = nil
 	if o.empty() {
 		return send()
@@ -61,16 +62,28 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 	if err != nil && len(o.refusing) > 0 {
 		c.engine.stats.refused.Add(1) // 2a
 		_ = rollback()                // the refusal is the error to return
+		c.keepLog(log)
 		held.release(ctx)
 		return &RefusedError{Rules: o.refusing, Err: err}
 	}
 	crashPoint("fenced")
 	reachable := c.reachable(ctx)
 	err = send() // 3
+	if err != nil {
+		c.keepLog(log)
+	}
 	crashPoint("committed")
 	held.end(ctx, c.outcome(err, reachable)) // 4, 5
 	crashPoint("applied")
 	return err
+}
+
+// keepLog puts the log back where the transaction is still open: the COMMIT, or the
+// ROLLBACK, did not reach the server.
+func (c *conn) keepLog(log []change) {
+	if c.pgx != nil && !c.pgx.IsClosed() && c.inTx() {
+		c.tx.log = log
+	}
 }
 
 // fences are what a commit holds in Redis between its steps 2 and 5.
@@ -243,12 +256,17 @@ func (c *conn) runControl(ctx context.Context, st *step, r request) (response, e
 	return res, err
 }
 
+// rollbackTimeout bounds a ROLLBACK that the caller did not send.
+const rollbackTimeout = 5 * time.Second
+
 // commitSQL is COMMIT or END sent as text.
 func (c *conn) commitSQL(ctx context.Context, st *step, r request) (res response, err error) {
 	err = c.commit(ctx, func() error {
 		res, err = c.send(ctx, r.sql, r)
 		return err
 	}, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
 		_, err := c.base.exec.ExecContext(ctx, "ROLLBACK", nil)
 		return err
 	})

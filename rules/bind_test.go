@@ -241,7 +241,7 @@ ALTER TABLE watched ENABLE ROW LEVEL SECURITY`)
 		"@.watched has AFTER triggers (own)",
 		"@.watched has rewrite rules",
 		"rewrite rules of @.log name @.watched",
-		"@.watched can be written through @.through",
+		"@.watched may be written through @.through",
 		"@.watched has row-level security",
 		"when depends on more than the row (now)",
 	} {
@@ -257,9 +257,9 @@ ALTER TABLE watched ENABLE ROW LEVEL SECURITY`)
 	}
 	var relatives []string
 	for _, r := range set.Relatives {
-		relatives = append(relatives, fmt.Sprintln(r.Name, r.Delete, r.Columns, r.Trigger))
+		relatives = append(relatives, fmt.Sprintln(r.Name, r.Delete, r.Columns, r.Trigger, r.Own))
 	}
-	if got := strings.Join(relatives, ""); got != d.here("@.grand false [id] false\n@.parents true [] false\n@.log false [] true\n") {
+	if got := strings.Join(relatives, ""); got != d.here("@.grand false [id] false false\n@.parents true [] false false\n@.log false [] true false\n@.watched false [] true true\n") {
 		t.Errorf("relatives %s", got)
 	}
 	set, _, warnings = d.bind("table: \"@.harmless\"\nkey: \"h:{id}\"")

@@ -16,7 +16,7 @@ type blindSpot struct {
 	Detail string // the foreign key's or the trigger function's name
 
 	// Of a cascade: whether the foreign key acts on DELETE, and the columns whose UPDATE
-	// it acts on.
+	// it acts on. Of a trigger, Delete says that its function's text writes the table.
 	Delete  bool
 	Columns []string
 }
@@ -37,7 +37,9 @@ const blindSpotsSQL = ` , ruled AS (
   UNION
   SELECT k.root, a.confrelid, a.oid FROM cascade k JOIN acting a ON a.conrelid = k.src
 ), written AS (
-  SELECT u.root, p.oid, p.proname, s.nspname, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS fires
+  SELECT u.root, p.oid, p.proname, s.nspname, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS fires,
+    p.prosrc ~* E'\\mexecute\\M' OR p.prosrc ~* (E'\\m(insert\\s+into|update(\\s+only)?|delete\\s+from(\\s+only)?|merge\\s+into)\\s+([a-z0-9_"]+\\s*\\.\\s*)?"?'
+      || pg_catalog.regexp_replace(u.relname::pg_catalog.text, E'(\\W)', E'\\\\\\1', 'g') || E'\\M') AS writes
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
   JOIN pg_catalog.pg_language l ON l.oid = p.prolang CROSS JOIN ruled u
   WHERE s.nspname NOT IN ('pg_catalog', 'information_schema') AND p.prokind IN ('f', 'p') AND l.lanname NOT IN ('c', 'internal')
@@ -55,10 +57,10 @@ SELECT 'blind', pg_catalog.json_build_object('root', root::pg_catalog.int8, 'kin
       WHERE a.attrelid = f.confrelid AND a.attnum = ANY (f.confkey) ORDER BY a.attnum) END AS cols
   FROM cascade k JOIN pg_catalog.pg_constraint f ON f.oid = k.con JOIN pg_catalog.pg_class c ON c.oid = k.src JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
   UNION ALL
-  SELECT DISTINCT w.root, 'trigger', s.nspname, c.relname, w.nspname || '.' || w.proname, false, NULL::pg_catalog.text[] FROM written w
+  SELECT DISTINCT w.root, 'trigger', s.nspname, c.relname, w.nspname || '.' || w.proname, w.writes, NULL::pg_catalog.text[] FROM written w
   JOIN pg_catalog.pg_trigger g ON g.tgfoid = w.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'
   JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
-  WHERE w.fires AND g.tgrelid NOT IN (SELECT u.oid FROM ruled u WHERE u.root = w.root)
+  WHERE w.fires AND (w.writes OR g.tgrelid NOT IN (SELECT u.oid FROM ruled u WHERE u.root = w.root))
   UNION ALL
   SELECT DISTINCT root, 'function', nspname, proname, '', false, NULL::pg_catalog.text[] FROM written WHERE NOT fires
   UNION ALL
@@ -151,7 +153,7 @@ func (b *binder) warnReached(t *Table) {
 	}
 	coarse := "writes through them make every entry of the rule absent"
 	if len(views) > 0 {
-		b.warn(t.Rule.Pos, fmt.Sprintf("%s can be written through %s", t.Name, list(views)), "name in via what is a plain view of the table; "+coarse)
+		b.warn(t.Rule.Pos, fmt.Sprintf("%s may be written through %s", t.Name, list(views)), "name in via what is a plain view of the table; "+coarse)
 	}
 	if len(ruled) > 0 {
 		b.warn(t.Rule.Pos, fmt.Sprintf("rewrite rules of %s name %s", list(ruled), t.Name), coarse)
@@ -168,6 +170,11 @@ func (b *binder) warnBlind(t *Table, s blindSpot) {
 		b.warn(at, fmt.Sprintf("a DELETE or UPDATE of %s may change rows of %s (foreign key %s)", name, t.Name, s.Detail),
 			"such a statement makes every entry of the rule absent where it comes through this driver; "+unseen+" where it does not")
 	case "trigger":
+		if b.cat.own(t, name) {
+			b.warn(at, fmt.Sprintf("a trigger of %s may write further rows of %s (function %s)", name, t.Name, s.Detail),
+				"every write of it makes every entry of the rule absent")
+			return
+		}
 		b.warn(at, fmt.Sprintf("a trigger of %s may write %s (function %s)", name, t.Name, s.Detail), unseen)
 	case "function":
 		b.warn(at, fmt.Sprintf("function %s may write %s", name, t.Name), unseen)
@@ -184,6 +191,7 @@ type Relative struct {
 	Delete  bool     // a foreign key acts on DELETE
 	Columns []string // a foreign key acts on UPDATE of these
 	Trigger bool     // a trigger of the relative mentions the ruled table
+	Own     bool     // the trigger is on the ruled table itself, or on a child, and writes it
 }
 
 // relatives gives the relatives of all tables. A table may be its own.
@@ -192,8 +200,20 @@ func relatives(cat *Catalog, byOID map[uint32]*Table) []Relative {
 	for _, s := range cat.blind {
 		t := byOID[s.Root]
 		if t != nil && (s.Kind == "cascade" || s.Kind == "trigger") {
-			all = append(all, Relative{Name: s.name(), Table: t, Delete: s.Delete, Columns: s.Columns, Trigger: s.Kind == "trigger"})
+			trigger := s.Kind == "trigger"
+			all = append(all, Relative{
+				Name: s.name(), Table: t, Delete: s.Delete && !trigger, Columns: s.Columns,
+				Trigger: trigger, Own: trigger && cat.own(t, s.name()),
+			})
 		}
 	}
 	return all
+}
+
+// own says that a relation is a ruled table or one of its children.
+func (c *Catalog) own(t *Table, name Name) bool {
+	return slices.ContainsFunc(c.reaches, func(r reach) bool {
+		rel := c.relations[r.OID]
+		return r.Root == t.OID && (r.How == reachSelf || r.How == reachDown) && rel != nil && rel.name() == name
+	})
 }

@@ -12,7 +12,8 @@ import (
 // out: a statement on them cannot write the ruled table.
 //
 // Nothing in it depends on search_path or another setting of the session, so that all
-// sessions see the same facts.
+// sessions see the same facts. Nothing in it or in the facts takes a lock on a relation,
+// so that a connection opens while another one holds a view or a table.
 //
 // The arrays that are made only to be unnested keep the planner's guesses small (it
 // guesses ten rows): with its guesses for recursive queries it would compile the query to
@@ -59,7 +60,6 @@ const factsSQL = `, looked(oid) AS (
 ), facts(kind, body) AS (
   SELECT 'rel', pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, 'schema', s.nspname, 'name', c.relname, 'kind', c.relkind,
     'persistence', c.relpersistence, 'rowSecurity', c.relrowsecurity, 'partition', c.relispartition,
-    'updatable', CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_relation_is_updatable(c.oid, false) ELSE 0 END,
     'invoker', EXISTS (SELECT 1 FROM pg_catalog.unnest(c.reloptions) o WHERE o ~ '^security_invoker=(1|on|true|yes)'),
     'view', (SELECT pg_catalog.hashtextextended(w.ev_action::pg_catalog.text COLLATE "C", 0) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '1'),
     'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND w.ev_enabled <> 'D'))::pg_catalog.text

@@ -14,32 +14,48 @@ type viewOrigin struct {
 	columns map[int]int // the view's attnum to the base's; a computed column is missing
 }
 
-// loadViews reads where the columns of the rules' views come from. information_schema
-// tells the tables that a view reads, but not the one that it writes, nor which column
-// is which; the stored query does.
+// loadViews reads where the columns of the rules' views come from, and which of the
+// views are automatically updatable. information_schema tells the tables that a view
+// reads, but not the one that it writes, nor which column is which; the stored query does.
+//
+// To ask whether a view is updatable locks it for a moment, so only the views of `via`
+// are asked. Any other is taken to be.
 func (c *Catalog) loadViews(ctx context.Context, q Querier, rules []*Rule) error {
 	var oids []string
 	for _, r := range c.reaches {
 		if rel := c.relations[r.OID]; r.How == reachRule && rel != nil && rel.Kind == "v" {
+			rel.Updatable = updatableAll
 			oids = append(oids, strconv.FormatUint(uint64(r.OID), 10))
+		}
+	}
+	named := []string{"0"}
+	for _, r := range rules {
+		for _, v := range r.Via {
+			if rel := c.byName[qualified(v)]; rel != nil {
+				named = append(named, strconv.FormatUint(uint64(rel.OID), 10))
+			}
 		}
 	}
 	if len(oids) == 0 || !anyVia(rules) {
 		return nil
 	}
-	rows, err := q(ctx, `SELECT ev_class::pg_catalog.int8::pg_catalog.text, ev_action::pg_catalog.text FROM pg_catalog.pg_rewrite
+	rows, err := q(ctx, `SELECT ev_class::pg_catalog.int8::pg_catalog.text, ev_action::pg_catalog.text,
+CASE WHEN ev_class IN (`+strings.Join(named, ", ")+`) THEN pg_catalog.pg_relation_is_updatable(ev_class, false) ELSE `+strconv.Itoa(updatableAll)+` END::pg_catalog.text FROM pg_catalog.pg_rewrite
 WHERE ev_type = '1' AND ev_class IN (`+strings.Join(oids, ", ")+`)`)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		id, action, err := twoCells(row)
+		id, action, updatable, err := threeCells(row)
 		if err != nil {
 			return err
 		}
 		oid, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
 			return fmt.Errorf("decode view's number: %w", err)
+		}
+		if c.relations[uint32(oid)].Updatable, err = strconv.Atoi(updatable); err != nil {
+			return fmt.Errorf("decode view's updatability: %w", err)
 		}
 		if o, ok := parseViewOrigin(action); ok {
 			c.views[uint32(oid)] = o

@@ -57,7 +57,6 @@ func (s *Set) Session(ctx context.Context, q Querier) (*Session, error) {
 		if err != nil {
 			return nil, fmt.Errorf("decode session's view of the rules: %w", err)
 		}
-		fmt.Fprintf(hash, "%s\x00%s\x00%s\x00", kind, id, body)
 		switch kind {
 		case "digest":
 			x.Stale = body != s.catalog.digest
@@ -70,8 +69,13 @@ func (s *Set) Session(ctx context.Context, q Querier) (*Session, error) {
 			if err != nil {
 				return nil, fmt.Errorf("decode relation's number: %w", err)
 			}
-			rights[uint32(oid)] = parseRights(body)
+			r := parseRights(body)
+			rights[uint32(oid)] = r
+			if body = fmt.Sprint(r.rowSecurity, r.read, r.write); r.write && !r.read {
+				body += r.grant // names the role, which else makes no difference
+			}
 		}
+		fmt.Fprintf(hash, "%s\x00%s\x00%s\x00", kind, id, body)
 	}
 	x.key = hex.EncodeToString(hash.Sum(nil)[:16])
 	for oid, t := range s.targets {

@@ -1,0 +1,483 @@
+package wtcache_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/internal/testenv"
+)
+
+// A family is a schema with its rules and the write forms that are tried on it. In
+// its texts {{S}} is the schema, {{P}} the prefix of all keys and {{R}} the name of a
+// role that the test may create.
+type family struct {
+	name   string
+	ddl    string            // run once, without the driver
+	drop   string            // undone at the end: what does not go with the schema
+	seed   string            // the rows, put in place before every run, without the driver
+	touch  []string          // written through the driver before every run, so that entries of writers can go stale, too
+	rules  map[string]string // rule files
+	tables []table           // what the rules come to, for the test's own reckoning
+	forms  []form
+}
+
+// A table is a rule as this test understands it, independently of the driver.
+type table struct {
+	name    string // as FROM needs it
+	entries []entry
+	shared  []string // key templates
+}
+
+// An entry is a key of a row and what is to stand under it.
+type entry struct {
+	get    string // its name for Cache.Get
+	key    string // template, without the prefix
+	row    string // SQL for the payload over the row t; row_to_json(t.*) by default
+	when   string // SQL over the row t; always by default
+	plain  bool   // the bare payload is stored
+	loose  bool   // equal values have several texts, so that a row is found by other keys than its own
+	absent bool   // writes leave the key empty: strategy invalidate, eventual inserts, AFTER triggers
+}
+
+// class is what a form gets by DESIGN's table.
+type class int
+
+const (
+	precise   class = iota // the very rows
+	coarse                 // every entry of the rule becomes absent
+	pinned                 // the keys that the statement names become absent
+	untouched              // writes no ruled row
+	uncounted              // more than one of these
+)
+
+func (c class) String() string {
+	return [...]string{"precise", "coarse", "pinned", "untouched", "uncounted"}[c]
+}
+
+// how a form is called.
+type how int
+
+const (
+	byExec     how = iota
+	byQuery        // rows read to the end
+	byQueryRow     // one row, one column
+	byOneRow       // rows closed after the first
+	byNoRow        // rows closed before the first
+	byPrepExec
+	byPrepQuery
+)
+
+// way is the transaction around a form.
+type around string
+
+const (
+	auto      around = "autocommit"
+	committed around = "committed"
+	aborted   around = "rolled back"
+	savepoint around = "savepoint rolled back"
+	released  around = "savepoint released"
+)
+
+var allWays = []around{auto, committed, aborted, savepoint}
+
+func (w around) commits() bool { return w == auto || w == committed || w == released }
+
+// A form is one way to write, and what it gets.
+type form struct {
+	name    string
+	session []string // run on the connection beforehand
+	first   []string // run on the connection beforehand and judged with the form
+	inTx    []string // the same, in the transaction
+	sql     string
+	args    []any
+	how     how
+	class   class
+	ways    []around // allWays by default
+	moved   bool     // keys go from one row to another inside the statement, or are fenced for no row: they may be left empty
+	same    bool     // changes no row
+	random  bool     // its rows differ from run to run
+	fails   string   // a part of the error that it has to give; then it changes nothing
+	fresh   bool     // changes definitions: each run has a schema of its own
+	lost    bool     // afterwards the rule does not fit the table: every key has to be absent, nothing is read
+	after   []string // run through the driver after the form has been judged, and judged again
+}
+
+// world is a family's schema, open three ways: through the driver, to Redis, and
+// through plain pgx, by which alone it is judged.
+type world struct {
+	*family
+	db     *sql.DB
+	cache  *wtcache.Cache
+	rdb    *redis.Client
+	plain  *pgx.Conn
+	dsn    string
+	schema string
+	prefix string
+	role   string
+}
+
+func newWorld(t *testing.T, f *family, options ...func(*pgx.ConnConfig)) *world {
+	t.Helper()
+	w := newTwin(t, f)
+	w.db = w.open(t, options...)
+	var err error
+	if w.cache, err = wtcache.CacheOf(w.db); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// newTwin makes a family's schema, not yet opened.
+func newTwin(t *testing.T, f *family) *world {
+	t.Helper()
+	w := &world{family: f, prefix: testenv.KeyPrefix(t)}
+	w.dsn, w.schema = testenv.Schema(t, testenv.Postgres(t))
+	w.role = "role_" + w.schema
+	w.rdb = openTestRedis(t)
+	w.plain = connectPlain(t, w.dsn)
+	w.execPlain(t, f.ddl)
+	if f.drop != "" {
+		t.Cleanup(func() { w.execPlain(t, f.drop) })
+	}
+	return w
+}
+
+func openTestRedis(t *testing.T) *redis.Client {
+	t.Helper()
+	opt, err := redis.ParseURL(testenv.Redis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(opt)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+func connectPlain(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // the test's own context has ended
+	return conn
+}
+
+// open opens the schema through the driver. The deadlines are generous: what is slow
+// here is the machine.
+func (w *world) open(t *testing.T, options ...func(*pgx.ConnConfig)) *sql.DB {
+	t.Helper()
+	cfg := w.config(t, options...)
+	files := fstest.MapFS{}
+	for name, text := range w.rules {
+		files[name+".yaml"] = &fstest.MapFile{Data: []byte(w.expand(text))}
+	}
+	db, err := wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
+		Redis: w.rdb, Rules: files,
+		RedisTimeout: 10 * time.Second, FenceLife: 2 * time.Minute,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (w *world) config(t *testing.T, options ...func(*pgx.ConnConfig)) *pgx.ConnConfig {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(w.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Compiling the catalogue query costs more than all the rest of a test.
+	cfg.RuntimeParams["jit"] = "off"
+	for _, o := range options {
+		o(cfg)
+	}
+	return cfg
+}
+
+func (w *world) expand(text string) string {
+	return strings.NewReplacer("{{S}}", w.schema, "{{P}}", w.prefix, "{{R}}", w.role).Replace(text)
+}
+
+func (w *world) execPlain(t *testing.T, text string) {
+	t.Helper()
+	// A cleanup outlives the test's context.
+	if _, err := w.plain.PgConn().Exec(context.WithoutCancel(t.Context()), w.expand(text)).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}
+
+// reset puts the rows in place and fills the cache: most entries by readers, those of
+// touch by writers.
+func (w *world) reset(t *testing.T) snapshot {
+	t.Helper()
+	w.execPlain(t, w.seed)
+	if keys := w.keys(t); len(keys) > 0 {
+		if err := w.rdb.Del(t.Context(), keys...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range w.touch {
+		if _, err := w.db.ExecContext(t.Context(), w.expand(text)); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	before := w.snapshot(t)
+	w.readAll(t, before, before)
+	for key := range before.shared {
+		if err := w.rdb.Set(t.Context(), key, "members as they were", time.Minute).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, row := range before.rows {
+		if _, cached := w.cached(t, key, row.entry); cached != row.storable {
+			t.Fatalf("%s: cached is %v before the form ran, want %v: nothing could go stale", key, cached, row.storable)
+		}
+	}
+	return before
+}
+
+// runner is a *sql.Conn or a *sql.Tx.
+type runner interface {
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+	PrepareContext(context.Context, string) (*sql.Stmt, error)
+}
+
+// connect gives a connection in the form's kind of session.
+func (w *world) connect(t *testing.T, f *form) *sql.Conn {
+	t.Helper()
+	conn, err := w.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { putBack(conn, f) })
+	w.execAll(t, conn, f.session)
+	return conn
+}
+
+// putBack returns a connection to the pool as it was, or ends it.
+func putBack(conn *sql.Conn, f *form) {
+	prepares := func(text string) bool { return strings.Contains(text, "PREPARE") }
+	if slices.ContainsFunc(slices.Concat(f.session, f.inTx, []string{f.sql}), prepares) {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // gives that error back
+	} else if len(f.session) > 0 {
+		for _, text := range []string{"RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "DISCARD TEMP"} {
+			if _, err := conn.ExecContext(context.Background(), text); err != nil {
+				_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+				break
+			}
+		}
+	}
+	_ = conn.Close() // ErrConnDone for one that was ended
+}
+
+// carryOut runs a form in one way.
+func (w *world) carryOut(t *testing.T, conn *sql.Conn, f *form, in around) error {
+	t.Helper()
+	ctx := t.Context()
+	w.execAll(t, conn, f.first)
+	if in == auto {
+		return w.call(ctx, conn, f)
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has ended where all went well
+	w.execAll(t, tx, f.inTx)
+	if in == savepoint || in == released {
+		w.execAll(t, tx, []string{"SAVEPOINT before"})
+	}
+	if err := w.call(ctx, tx, f); err != nil {
+		return err
+	}
+	switch in {
+	case savepoint:
+		w.execAll(t, tx, []string{"ROLLBACK TO SAVEPOINT before"})
+	case released:
+		w.execAll(t, tx, []string{"RELEASE SAVEPOINT before"})
+	case aborted:
+		return tx.Rollback()
+	}
+	return tx.Commit()
+}
+
+func (w *world) execAll(t *testing.T, on runner, texts []string) {
+	t.Helper()
+	for _, text := range texts {
+		if _, err := on.ExecContext(t.Context(), w.expand(text)); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+func (w *world) call(ctx context.Context, on runner, f *form) error {
+	text := w.expand(f.sql)
+	switch f.how {
+	case byExec:
+		_, err := on.ExecContext(ctx, text, f.args...)
+		return err
+	case byQueryRow:
+		var v any
+		return on.QueryRowContext(ctx, text, f.args...).Scan(&v)
+	case byPrepExec, byPrepQuery:
+		return callPrepared(ctx, on, text, f)
+	}
+	rows, err := on.QueryContext(ctx, text, f.args...)
+	if err != nil {
+		return err
+	}
+	return readRows(rows, f.how)
+}
+
+func callPrepared(ctx context.Context, on runner, text string, f *form) error {
+	stmt, err := on.PrepareContext(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	if f.how == byPrepExec {
+		_, err = stmt.ExecContext(ctx, f.args...)
+		return err
+	}
+	rows, err := stmt.QueryContext(ctx, f.args...)
+	if err != nil {
+		return err
+	}
+	return readRows(rows, byQuery)
+}
+
+func readRows(rows *sql.Rows, mode how) error {
+	for n := 0; !(mode == byNoRow || mode == byOneRow && n == 1) && rows.Next(); n++ {
+	}
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	return rows.Err()
+}
+
+// TestWriteForms runs every form of the table in DESIGN's part 2 in every kind of
+// transaction. When one fails, that way of writing leaves a stale entry behind, or
+// costs more than it should.
+func TestWriteForms(t *testing.T) {
+	for _, f := range families() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, f)
+			for i := range f.forms {
+				t.Run(f.forms[i].name, func(t *testing.T) { w.tryForm(t, &f.forms[i]) })
+			}
+		})
+	}
+}
+
+func (w *world) tryForm(t *testing.T, f *form) {
+	ways := f.ways
+	if ways == nil {
+		ways = allWays
+	}
+	for _, in := range ways {
+		if in == auto && len(f.inTx) > 0 {
+			continue
+		}
+		t.Run(string(in), func(t *testing.T) {
+			w := w
+			if f.fresh {
+				w = newWorld(t, w.family)
+			}
+			w.tryWay(t, f, in)
+		})
+	}
+}
+
+func (w *world) tryWay(t *testing.T, f *form, in around) {
+	conn := w.connect(t, f)
+	before := w.reset(t)
+	stats := w.stats(t)
+	err := w.carryOut(t, conn, f, in)
+	if !f.failedAsWanted(t, err) {
+		return
+	}
+	after := w.snapshot(t)
+	if in.commits() && f.fails == "" && after.same(before) != f.same {
+		t.Fatalf("rows unchanged: %v, want %v: the form does not do what its name says", after.same(before), f.same)
+	}
+	w.judge(t, f, in, before, after)
+	w.judgeClass(t, f, in, before, after)
+	w.judgeStats(t, f, stats)
+	if f.lost && in.commits() {
+		return
+	}
+	w.readAll(t, before, after)
+	w.judge(t, f, in, before, after)
+	if len(f.after) > 0 && in.commits() {
+		w.afterwards(t, f, in)
+	}
+}
+
+// afterwards goes on writing once the form is done, which must keep the cache true as before.
+func (w *world) afterwards(t *testing.T, f *form, in around) {
+	before := w.snapshot(t)
+	for _, text := range f.after {
+		if _, err := w.db.ExecContext(t.Context(), w.expand(text)); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	after := w.snapshot(t)
+	w.judge(t, f, in, before, after)
+	w.readAll(t, before, after)
+	w.judge(t, f, in, before, after)
+}
+
+func (f *form) failedAsWanted(t *testing.T, err error) bool {
+	t.Helper()
+	switch {
+	case f.fails == "" && err != nil:
+		t.Errorf("%s: %v", f.sql, err)
+		return false
+	case f.fails != "" && (err == nil || !strings.Contains(err.Error(), f.fails)):
+		t.Errorf("%s: error is %v, want one with %q", f.sql, err, f.fails)
+	}
+	return true
+}
+
+func (w *world) stats(t *testing.T) wtcache.Stats {
+	t.Helper()
+	s, err := wtcache.StatsOf(w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// keys gives all keys of the world that are in Redis.
+func (w *world) keys(t *testing.T) []string {
+	t.Helper()
+	var keys []string
+	it := w.rdb.Scan(t.Context(), 0, "*"+w.prefix+"*", 1000).Iterator()
+	for it.Next(t.Context()) {
+		keys = append(keys, it.Val())
+	}
+	if err := it.Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}

@@ -1,0 +1,82 @@
+package wtcache_test
+
+import "strings"
+
+// sessionForms run in sessions that were changed beforehand, so that a text means
+// something else than it says.
+var sessionForms = []form{
+	{name: "search_path to another table", session: []string{`SET search_path = {{S}}_other, {{S}}`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, class: untouched, same: true},
+	{name: "search_path to another table and back", session: []string{`SET search_path = {{S}}_other`, `UPDATE users SET name = 'x'`, `RESET search_path`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path, full name", session: []string{`SET search_path = {{S}}_other`}, sql: `UPDATE {{S}}.users SET email = 'x' WHERE id = 1`},
+	{name: "search_path without the table", session: []string{`SET search_path = pg_catalog`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, fails: "42P01"},
+	{name: "search_path set locally", inTx: []string{`SET LOCAL search_path = {{S}}_other`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, class: untouched, same: true},
+	{name: "search_path set locally and undone", inTx: []string{`SAVEPOINT a`, `SET LOCAL search_path = {{S}}_other`, `ROLLBACK TO a`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path set before and put back by the savepoint", session: []string{`SET search_path = {{S}}_other`}, inTx: []string{`SAVEPOINT a`, `SET search_path = {{S}}`, `RELEASE a`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path by set_config", session: []string{`SELECT set_config('search_path', '{{S}}_other', false)`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, class: untouched, same: true},
+	{name: "search_path by set_config and back", session: []string{`SET search_path = {{S}}_other`, `SELECT pg_catalog."set_config"('search_path', '{{S}}', false)`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path in a text of its own", session: []string{`SET search_path = {{S}}_other`, `SET search_path = {{S}}; SELECT 1`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path in the same text", session: []string{`SET search_path = {{S}}_other`}, sql: `SET search_path = {{S}}; UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "search_path by a DO block", session: []string{`SET search_path = {{S}}_other`, `DO $$ BEGIN SET search_path = {{S}}; END $$`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "temporary table", session: []string{`CREATE TEMP TABLE users (id int, email text)`, `INSERT INTO users VALUES (1, 'tmp')`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, class: untouched, same: true},
+	{name: "temporary table, full name", session: []string{`CREATE TEMP TABLE users AS SELECT 1 AS id`}, sql: `DELETE FROM {{S}}.users WHERE id = 1`},
+	{name: "temporary table dropped", session: []string{`CREATE TEMP TABLE users (id int, email text)`, `UPDATE users SET email = 'x' WHERE id = 1`, `DROP TABLE pg_temp.users`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "temporary table gone with its transaction", session: []string{`BEGIN`, `CREATE TEMP TABLE users (id int, email text) ON COMMIT DROP`, `UPDATE users SET email = 'x' WHERE id = 1`, `COMMIT`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "temporary table rolled back", session: []string{`BEGIN`, `CREATE TEMP TABLE users (id int, email text)`, `DELETE FROM users`, `ROLLBACK`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "DISCARD ALL", session: []string{`SET search_path = {{S}}_other`, `UPDATE users SET name = 'x'`, `DISCARD ALL`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "backslashes not standard", session: []string{`SET standard_conforming_strings = off`}, sql: `UPDATE users SET email = 'it\'s', name = '-- \\' WHERE id = 1`, class: coarse},
+	{name: "backslashes not standard, hidden name", session: []string{`SET standard_conforming_strings = off`}, sql: `WITH x AS (SELECT '\'') UPDATE users SET email = 'x\'' WHERE id = 1 RETURNING id`, how: byQuery, class: coarse},
+	{name: "backslashes not standard, none there", session: []string{`SET standard_conforming_strings = off`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "backslashes standard again", session: []string{`SET standard_conforming_strings = off`, `UPDATE users SET name = 'a\'b' WHERE id = 99`, `RESET standard_conforming_strings`}, sql: `UPDATE users SET email = 'x\' WHERE id = 1`},
+	{name: "escape string", sql: `UPDATE users SET email = E'it\'s', name = '\' WHERE id = 1`},
+	{name: "TimeZone, DateStyle, IntervalStyle", session: []string{`SET TimeZone = 'Asia/Tokyo'`, `SET DateStyle = 'German, DMY'`, `SET IntervalStyle = 'iso_8601'`}, sql: `UPDATE users SET joined = '13.02.2023' WHERE id = 1`},
+	{name: "extra_float_digits, bytea_output", session: []string{`SET extra_float_digits = -5`, `SET bytea_output = 'escape'`}, sql: `UPDATE users SET name = 'new' WHERE id = 1`},
+	{name: "no seqscan, no index", session: []string{`SET enable_seqscan = off`, `SET enable_nestloop = off`, `SET enable_mergejoin = off`}, sql: `UPDATE users SET email = 'n' || id WHERE id IN (SELECT user_id FROM orders)`},
+	{name: "hash join the other way", session: []string{`SET enable_nestloop = off`, `SET enable_mergejoin = off`}, sql: `UPDATE users u SET email = 'n' || u.id FROM generate_series(1, 3) g WHERE g = u.id`},
+	{name: "merge join", session: []string{`SET enable_nestloop = off`, `SET enable_hashjoin = off`}, sql: `UPDATE users u SET email = 'n' || u.id FROM orders o WHERE o.user_id = u.id AND o.id <> 10`},
+	{name: "serializable", session: []string{`SET default_transaction_isolation = 'serializable'`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "read only", session: []string{`SET default_transaction_read_only = on`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`, fails: "25006"},
+	{name: "session_replication_role", session: []string{`SET session_replication_role = replica`}, sql: `UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "transform_null_equals", session: []string{`SET transform_null_equals = on`}, sql: `UPDATE users SET email = 'x' || id WHERE nick = NULL`},
+}
+
+var textAlone = []around{auto}
+
+// scriptForms are texts of several statements, and transaction words sent as text.
+var scriptForms = []form{
+	{name: "two writes", sql: `UPDATE users SET email = 'x' WHERE id = 1; DELETE FROM users WHERE id = 2`},
+	{name: "two writes with rows", sql: `UPDATE users SET email = 'x' WHERE id = 1 RETURNING *; INSERT INTO users (id, email) VALUES (5, 'a@x') RETURNING id;`},
+	{name: "reads around a write", sql: `SELECT 1; UPDATE users SET email = 'x' WHERE id = 1; SELECT 2`},
+	{name: "empty statements", sql: `;; UPDATE users SET email = 'x' WHERE id = 1;; -- x
+		; /* y */ DELETE FROM users WHERE id = 2;;`},
+	{name: "the same row twice", sql: `UPDATE users SET email = 'x' WHERE id = 1; UPDATE users SET email = 'y' WHERE id = 1; UPDATE users SET name = 'z' WHERE email = 'y'`},
+	{name: "keys change hands", sql: `UPDATE users SET email = 't' WHERE id = 1; UPDATE users SET email = 'a@x' WHERE id = 2; UPDATE users SET email = 'b@x' WHERE id = 1`},
+	{name: "deleted and inserted again", sql: `DELETE FROM users; INSERT INTO users (id, email, name) VALUES (1, 'a@x', 'again')`},
+	{name: "precise and coarse", sql: `UPDATE users SET email = 'x' WHERE id = 1; TRUNCATE orgs CASCADE; INSERT INTO users (id, email) VALUES (1, 'a@x')`, class: uncounted},
+	{name: "semicolons in literals", sql: `UPDATE users SET name = ';DELETE FROM users;' WHERE id = 1; UPDATE users SET name = $q$; $q$ WHERE id = 2`},
+	{name: "BEGIN to COMMIT", sql: `BEGIN; UPDATE users SET email = 'x' WHERE id = 1; DELETE FROM users WHERE id = 2; COMMIT`, ways: textAlone},
+	{name: "BEGIN to ROLLBACK", sql: `BEGIN; UPDATE users SET email = 'x' WHERE id = 1; DELETE FROM users WHERE id = 2; ROLLBACK`, ways: textAlone, same: true},
+	{name: "START TRANSACTION to END", sql: `START TRANSACTION ISOLATION LEVEL SERIALIZABLE; DELETE FROM users WHERE id = 2; END WORK`, ways: textAlone},
+	{name: "COMMIT in the middle", sql: `UPDATE users SET email = 'x' WHERE id = 1; COMMIT; DELETE FROM users WHERE id = 2`, ways: textAlone},
+	{name: "ROLLBACK in the middle", sql: `UPDATE users SET email = 'x' WHERE id = 1; ROLLBACK; DELETE FROM users WHERE id = 2`, ways: textAlone},
+	{name: "BEGIN in the middle", sql: `UPDATE users SET email = 'x' WHERE id = 1; BEGIN; DELETE FROM users WHERE id = 2; COMMIT`, ways: textAlone},
+	{name: "COMMIT AND CHAIN", sql: `BEGIN; UPDATE users SET email = 'x' WHERE id = 1; COMMIT AND CHAIN; DELETE FROM users WHERE id = 2; ROLLBACK`, ways: textAlone},
+	{name: "ROLLBACK AND CHAIN", sql: `BEGIN; UPDATE users SET email = 'x' WHERE id = 1; ROLLBACK AND CHAIN; DELETE FROM users WHERE id = 2; COMMIT`, ways: textAlone},
+	{name: "savepoints within", sql: `SAVEPOINT s; UPDATE users SET email = 'x' WHERE id = 1; ROLLBACK TO s; DELETE FROM users WHERE id = 2; RELEASE s`, ways: notAutocommit},
+	{name: "savepoints of one name", sql: `SAVEPOINT s; UPDATE users SET email = 'x' WHERE id = 1; SAVEPOINT s; UPDATE users SET email = 'y' WHERE id = 1; ROLLBACK TO s; RELEASE s; ROLLBACK TO s; UPDATE users SET name = 'z' WHERE id = 1`, ways: notAutocommit},
+	{name: "savepoint names that need folding", sql: `SAVEPOINT "S"; UPDATE users SET email = 'x' WHERE id = 1; SAVEPOINT s; UPDATE users SET email = 'y' WHERE id = 1; ROLLBACK TO "S"; UPDATE users SET name = 'z' WHERE id = 1`, ways: notAutocommit},
+	{name: "savepoint among reads", inTx: []string{`SAVEPOINT a; SELECT 1`, `UPDATE users SET email = 'x' WHERE id = 1`}, sql: `ROLLBACK TO a; UPDATE users SET name = 'z' WHERE id = 2`, ways: []around{committed, aborted}},
+	{name: "savepoint within a savepoint, among reads", inTx: []string{`SAVEPOINT a`, `UPDATE users SET email = 'x' WHERE id = 1`, `SAVEPOINT b; SELECT 1`, `UPDATE users SET email = 'y' WHERE id = 1`}, sql: `ROLLBACK TO b; RELEASE a`, ways: []around{committed, aborted}},
+	{name: "BEGIN and a savepoint in one text", ways: textAlone, first: []string{`BEGIN; SAVEPOINT a; SELECT 1`, `UPDATE users SET email = 'x' WHERE id = 1`, `ROLLBACK TO a`, `COMMIT`}, sql: `UPDATE users SET name = 'z' WHERE id = 2`},
+	{name: "SET LOCAL within", sql: `BEGIN; SET LOCAL search_path = {{S}}_other; UPDATE users SET email = 'other' WHERE id = 1; COMMIT; UPDATE users SET email = 'x' WHERE id = 1`, ways: textAlone, class: precise},
+	{name: "a failure at the end", sql: `UPDATE users SET email = 'x' WHERE id = 1; SELECT 1/0`, fails: "22012"},
+	{name: "a failure in between", sql: `UPDATE users SET email = 'x' WHERE id = 1; SELECT 1/(id - 2) FROM users; UPDATE users SET email = 'y' WHERE id = 1`, fails: "22012"},
+	{name: "a duplicate key", sql: `UPDATE users SET name = 'x' WHERE id = 1; INSERT INTO users (id, email) VALUES (5, 'b@x')`, fails: "23505"},
+	{name: "a syntax error at the end", sql: `UPDATE users SET name = 'x' WHERE id = 1; SELEC 1`, fails: "42601"},
+	{name: "with an unparsable piece", sql: `UPDATE users SET visits = 1` + strings.Repeat("+1", 4000) + ` WHERE id = 1; DELETE FROM users WHERE id = 2`, class: uncounted},
+	{name: "definitions first", sql: `CREATE TEMP TABLE tmp (id int) ON COMMIT DROP; INSERT INTO tmp VALUES (1); UPDATE users SET email = 'x' FROM tmp WHERE tmp.id = users.id`},
+	{name: "a definition that would not parse later", sql: `CREATE TABLE later (id int); INSERT INTO later VALUES (1); DELETE FROM users USING later WHERE later.id = users.id; DROP TABLE later`},
+	{name: "in the simple protocol, as a query", sql: `UPDATE users SET email = 'x' WHERE id = 1; DELETE FROM users WHERE id = 2`, how: byQuery, fails: "42601"},
+	{name: "with arguments", sql: `UPDATE users SET email = 'x' WHERE id = $1; DELETE FROM users WHERE id = 2`, args: []any{1}, fails: "42601"},
+	{name: "SET search_path between", sql: `SET LOCAL search_path = {{S}}_other; UPDATE users SET email = 'other' WHERE id = 1; SET LOCAL search_path = {{S}}; UPDATE users SET email = 'x' WHERE id = 1`},
+	{name: "EXECUTE within", sql: `PREPARE q AS UPDATE users SET email = 'x' WHERE id = 1; EXECUTE q; DEALLOCATE q`, class: coarse},
+}
