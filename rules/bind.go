@@ -29,10 +29,6 @@ type Set struct {
 // these.
 func (s *Set) Names() []string { return slices.Clone(s.names) }
 
-// Fingerprint is a text that changes when anything in the catalogue that matters to the
-// rules changes.
-func (s *Set) Fingerprint() string { return s.catalog.digest }
-
 // TableByOID gives the ruled table that the rows of a relation belong to: the relation's
 // own, or that of its nearest ruled ancestor. It gives nil where there is none.
 func (s *Set) TableByOID(oid uint32) *Table { return s.ruled[oid] }
@@ -168,30 +164,6 @@ func (t *Table) keyTexts(ref string) []string {
 func (t *Table) OldKeys(ref string) string {
 	return "pg_catalog.json_build_array(" + strings.Join(t.keyTexts(ref), ", ") + ")::pg_catalog.text"
 }
-
-// Select gives the reader's query for an entry: the key texts (as KeyColumns) and the
-// payload, by the very expression of Capture, of the rows that have the entry's key
-// columns. Its parameters are texts, in the order of the key template's Columns. Two
-// rows are asked for, so that a key that is not unique shows. SettingsTest tells an
-// entry's payload that is NULL by its `when` from one that is NULL by the session.
-func (t *Table) Select(entry int) string {
-	e := t.Entries[entry]
-	var b strings.Builder
-	b.WriteString("SELECT " + strings.Join(append(t.keyTexts("t"), e.projection.sql("t")), ", ") + " FROM " + sqlName(t.Name) + " AS t WHERE ")
-	for i, name := range e.Key.Columns() {
-		if i > 0 {
-			b.WriteString(" AND ")
-		}
-		k := t.keyColumn(name)
-		fmt.Fprintf(&b, "t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equals, i+1, k.Type)
-	}
-	b.WriteString(" LIMIT 2")
-	return b.String()
-}
-
-// SettingsTest gives an SQL condition that is true where the session's settings allow
-// the entry's payload to be made, "" where no setting matters.
-func (t *Table) SettingsTest(entry int) string { return t.Entries[entry].projection.settings.sql() }
 
 func (t *Table) keyColumn(name string) *KeyColumn {
 	for i := range t.KeyColumns {

@@ -126,8 +126,11 @@ func TestPayloadIsTheSameBytesInEverySession(t *testing.T) {
 			captured := s.must("UPDATE @." + table.Name.Table + " SET id = id RETURNING " + strings.Join(table.Capture(d.schema+"."+table.Name.Table, false, true), ", "))
 			for _, row := range captured {
 				id, payload := *row[2], row[3]
-				read := s.must(table.Select(0), id)
-				if len(read) != 1 || show(read[0]) != show(row[2:]) {
+				read := s.must(table.Read(0), id)
+				if len(read) == 1 && *read[0][2] != "true" {
+					read[0][1] = nil // not to be stored
+				}
+				if len(read) != 1 || show(read[0][:2]) != show(row[2:]) {
 					t.Fatalf("%s, %s: captured %s, read %v", kind.name, sample.sqlType, show(row[2:]), read)
 				}
 				switch {
