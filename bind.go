@@ -32,7 +32,7 @@ func (b *binder) step(s *parser.Statement) step {
 			// is a way to the rows that is not known until the transaction has ended.
 			tables = appendTables(tables, b.mentioned(st.text)...)
 		}
-		st.ddl = s.All || len(tables) > 0
+		st.ddl = s.All || len(b.gen.touched(st.text)) > 0 || len(tables) > 0
 		b.coarse(&st, tables, coarseReason[s.Kind])
 	case parser.KindSession:
 		st.session = true
@@ -58,6 +58,9 @@ func (b *binder) relatives(st *step) {
 	case parser.KindInsert, parser.KindUpdate, parser.KindDelete, parser.KindMerge, parser.KindOther, parser.KindExplain:
 	case parser.KindPrepare:
 		st.prepares = appendTables(st.prepares, b.gen.acted(st.stmt)...)
+		return
+	case parser.KindCopyFrom, parser.KindTruncate:
+		st.blurs = b.gen.triggered(st.stmt)
 		return
 	default:
 		return
@@ -269,7 +272,7 @@ var makesView = regexp.MustCompile(`(?i)\bview\b`)
 // do plans a DO block by the names in its text. One that ends transactions itself
 // cannot run inside ours.
 func (b *binder) do(st *step) {
-	tables := b.mentioned(st.text)
+	tables := b.gen.touched(st.text)
 	st.session = true // its text does not show what it sets
 	b.coarse(st, tables, "DO block")
 	if st.action == actCoarse && endsTransaction.MatchString(st.stmt.Body) {
@@ -278,7 +281,7 @@ func (b *binder) do(st *step) {
 }
 
 func (b *binder) unparsable(st *step) {
-	tables := b.mentioned(st.text)
+	tables := b.gen.touched(st.text)
 	b.coarse(st, tables, "text that cannot be parsed")
 	if len(tables) > 0 && strings.Contains(strings.TrimRight(st.text, "; \t\r\n"), ";") {
 		st.action = actRefuse

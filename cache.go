@@ -72,6 +72,12 @@ func (c *Cache) get(ctx context.Context, entry string, dest any, key []any) (Rea
 	if err != nil {
 		return Read{}, err
 	}
+	if c.engine.sync.Owed() > 0 {
+		// What this process committed while Redis could not be reached may still be
+		// there as it was before.
+		c.engine.stats.bypasses.Add(1)
+		return c.fromDatabase(ctx, f, dest)
+	}
 	value, hit, err := c.engine.sync.Get(ctx, f.key, f.format(), f.entry.Schema)
 	if err != nil {
 		// Redis does not answer; that must not cost the reader more than its deadline.

@@ -95,14 +95,10 @@ func (t *txState) blur(tables []*rules.Table) {
 	}
 }
 
-// said looks for a mark that no ROLLBACK TO cuts off without cutting off a new one too,
-// so that a long transaction does not repeat it without end.
+// said looks for a mark that is in the log, so that a long transaction does not repeat it
+// without end. Whatever ROLLBACK TO cuts it off would cut off a new one, too.
 func (t *txState) said(is func(*change) bool) bool {
-	from := 0
-	if n := len(t.marks); n > 0 {
-		from = t.marks[n-1].len
-	}
-	for i := from; i < len(t.log); i++ {
+	for i := range t.log {
 		if is(&t.log[i]) {
 			return true
 		}
@@ -181,7 +177,7 @@ func (c *conn) belongs(st *step, tableoid *string) bool {
 		return true
 	}
 	c.engine.stats.tableMismatches.Add(1)
-	c.sessionStale = true
+	c.sessionStale, c.doubtful = true, true
 	if err == nil {
 		other := c.gen.set.TableByOID(uint32(oid))
 		if other == nil {

@@ -34,6 +34,7 @@ type conn struct {
 	gen          *generation
 	session      *rules.Session // under gen
 	sessionStale bool           // a statement may have changed search_path, role or the like
+	doubtful     bool           // with sessionStale: the catalogue may have changed, too
 	outdated     bool           // the catalogue is no longer what gen was bound to: ruled writes are coarse
 	epoch        uint64         // of the engine, at the latest probe
 
@@ -118,7 +119,7 @@ func (c *conn) isValid() bool { return c.base.conn.(driver.Validator).IsValid() 
 
 // reach hands the base connection to somebody whose statements are not seen.
 func (c *conn) reach() driver.Conn {
-	c.sessionStale, c.prepared = true, nil
+	c.sessionStale, c.doubtful, c.prepared = true, true, nil
 	return c.base.conn
 }
 

@@ -116,10 +116,13 @@ func (c *conn) forgetPrepared(st *step) {
 
 // noteSession remembers that what was probed may no longer hold.
 func (c *conn) noteSession(st *step) {
+	if st.stmt.Kind == parser.KindDo {
+		c.prepared = nil // its text does not show what it prepares
+	}
 	if !st.session && !st.ddl {
 		return
 	}
-	c.sessionStale = true
+	c.sessionStale, c.doubtful = true, c.doubtful || st.ddl
 	if c.inTx() {
 		c.tx.session, c.tx.ddl = true, c.tx.ddl || st.ddl
 	} else if st.ddl {
@@ -218,7 +221,7 @@ func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driv
 // an error may come from captured columns that are no longer there.
 func (c *conn) spliceFailed(err error) error {
 	if planIsOld(err) {
-		c.sessionStale = true
+		c.sessionStale, c.doubtful = true, true
 	}
 	return err
 }

@@ -175,6 +175,9 @@ func TestFailureBetweenFenceAndApply(t *testing.T) {
 				l := newLedger(t, ledgerSetup{redis: server.URL, config: impatient})
 				l.warm(1, 2, 3)
 				for i, w := range ways {
+					if point == "committed" && w.name != "Tx" && w.name != "fence first" {
+						continue // those two differ there, the others come to one of them
+					}
 					t.Run(w.name, func(t *testing.T) {
 						l.t = t
 						var mend func()

@@ -142,6 +142,10 @@ func callForms() []form {
 			f.name, f.how = k.name+" by "+m.name, m.how
 			forms = append(forms, f)
 		}
+		if returning(k.sql) {
+			k.name, k.how, k.ways = k.name+" by Query, rows left open", byOpenRows, []around{committed, aborted}
+			forms = append(forms, k)
+		}
 	}
 	return forms
 }

@@ -256,7 +256,7 @@ func newMocked(t *testing.T) *mocked {
 	t.Helper()
 	prefix := testenv.KeyPrefix(t)
 	log := &timeline{prefix: prefix}
-	plain, mock, err := sqlmock.NewWithDSN(t.Name(), sqlmock.QueryMatcherOption(sqlmock.QueryMatcherFunc(func(want, got string) error {
+	plain, mock, err := sqlmock.NewWithDSN(prefix, sqlmock.QueryMatcherOption(sqlmock.QueryMatcherFunc(func(want, got string) error {
 		if want != shown(got) {
 			return fmt.Errorf("got %q, want %q", shown(got), want)
 		}
@@ -266,7 +266,7 @@ func newMocked(t *testing.T) *mocked {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { mock.ExpectClose(); _ = plain.Close() })
-	conn, err := plain.Driver().Open(t.Name())
+	conn, err := plain.Driver().Open(prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func newMocked(t *testing.T) *mocked {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	if err := db.Ping(); err != nil {
-		t.Fatalf("%v\nwhere the rules ask the catalogue something new, record it: go test -run TestRecordedCatalog . -args -update", err)
+		t.Fatalf("%.200v\nwhere the rules ask the catalogue something new, record it: go test -run TestRecordedCatalog . -args -update", err)
 	}
 	m := &mocked{db: db, mock: mock, log: log, rdb: redisClient(t, testenv.RealRedis(t)), oid: catalog.oid, base: base, config: config}
 	m.key = func(name string) string { return prefix + name }

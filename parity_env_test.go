@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +38,7 @@ type observation struct {
 	err      string
 	inTx     string // an error of the transaction's end
 	session  string // what is left behind in it
+	tables   string // what is stored in the end
 }
 
 // compare runs a form on both twins and holds what their callers see against each other.
@@ -76,7 +78,7 @@ func (w *world) observe(t *testing.T, f *form, in around) (o observation) {
 	w.execAll(t, conn, f.first)
 	if in == auto {
 		w.look(ctx, conn, f, &o)
-		o.session = w.trace(t, conn)
+		o.session, o.tables = w.trace(t, conn), w.contents(t)
 		return o
 	}
 	tx, err := conn.BeginTx(ctx, nil)
@@ -90,8 +92,24 @@ func (w *world) observe(t *testing.T, f *form, in around) (o observation) {
 	} else {
 		o.inTx = w.describe(tx.Rollback())
 	}
-	o.session = w.trace(t, conn)
+	o.session, o.tables = w.trace(t, conn), w.contents(t)
 	return o
+}
+
+const contentsSQL = `SELECT coalesce(string_agg(relname || query_to_xml(format('SELECT x::text AS row FROM ONLY %I.%I x ORDER BY 1', nspname, relname), true, false, '')::text, '' ORDER BY relname), '')
+	FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relkind = 'r'`
+
+// drawn are the values that no two runs have in common: now(), md5(random()) and random UUIDs.
+var drawn = regexp.MustCompile(`20[2-9]\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{3,}|\b[0-9a-f]{32}\b|[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+// contents gives all rows of the schema.
+func (w *world) contents(t *testing.T) string {
+	t.Helper()
+	var text string
+	if err := w.plain.QueryRow(t.Context(), contentsSQL, w.schema).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	return w.neutral(drawn.ReplaceAllString(text, "DRAWN"))
 }
 
 // look calls the form and notes what comes back.

@@ -28,7 +28,7 @@ func (g *generation) acted(s *parser.Statement) []*rules.Table {
 		case s.Kind == parser.KindInsert && s.Conflict == nil:
 			return s.Nested && (r.Delete || len(r.Columns) > 0)
 		case s.Kind == parser.KindUpdate && !s.Nested, s.Kind == parser.KindInsert && !s.Nested:
-			return slices.ContainsFunc(r.Columns, func(c string) bool { return slices.Contains(s.Assigned, c) })
+			return r.Any || slices.ContainsFunc(r.Columns, func(c string) bool { return slices.Contains(s.Assigned, c) })
 		case s.Kind == parser.KindDelete && !s.Nested:
 			return r.Delete
 		}
@@ -41,6 +41,21 @@ func (g *generation) acted(s *parser.Statement) []*rules.Table {
 // captured in this transaction may no longer be as it was.
 func (g *generation) triggered(s *parser.Statement) []*rules.Table {
 	return g.relatives(s, func(r rules.Relative) bool { return r.Trigger && !r.Own })
+}
+
+// touched gives the ruled tables whose rows may change by what a text names, where the
+// names are all that is known of it.
+func (g *generation) touched(text string) []*rules.Table {
+	var tables []*rules.Table
+	for _, name := range g.filter.Mentions(text) {
+		tables = appendTables(tables, g.set.TablesByName(name)...)
+		for _, r := range g.set.Relatives {
+			if r.Name.Table == name {
+				tables = appendTables(tables, r.Table)
+			}
+		}
+	}
+	return tables
 }
 
 // relatives matches by name, whatever the search_path: to take one table too many for

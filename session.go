@@ -29,7 +29,8 @@ func (c *conn) probe(ctx context.Context) error {
 			return err
 		}
 	}
-	session, err := c.look(ctx, gen)
+	compare := c.session == nil || c.doubtful || c.outdated || gen != c.gen || c.epoch != c.engine.epoch.Load()
+	session, err := c.look(ctx, gen, compare)
 	if err != nil {
 		return err
 	}
@@ -38,19 +39,19 @@ func (c *conn) probe(ctx context.Context) error {
 		if gen, err = c.engine.generation(ctx, c.querier()); err != nil {
 			return err
 		}
-		if session, err = c.look(ctx, gen); err != nil {
+		if session, err = c.look(ctx, gen, true); err != nil {
 			return err
 		}
 	}
 	c.engine.stats.sessionProbes.Add(1)
 	c.gen, c.session = gen, gen.intern(session)
-	c.sessionStale, c.outdated = false, session.Stale || inTx && gen != c.engine.current()
+	c.sessionStale, c.doubtful, c.outdated = false, false, session.Stale || inTx && gen != c.engine.current()
 	c.epoch = c.engine.epoch.Load()
 	return nil
 }
 
-func (c *conn) look(ctx context.Context, gen *generation) (*rules.Session, error) {
-	session, err := gen.set.Session(ctx, c.querier())
+func (c *conn) look(ctx context.Context, gen *generation, compare bool) (*rules.Session, error) {
+	session, err := gen.set.Session(ctx, c.querier(), compare)
 	if err != nil {
 		return nil, fmt.Errorf("wtcache: look at the session: %w", err)
 	}

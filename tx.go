@@ -152,6 +152,7 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 }
 
 func (h *fences) apply(ctx context.Context) {
+	h.countUnfenced()
 	h.owe()
 	if h.keys != nil {
 		h.keys.Apply(ctx, h.owed.strict)
@@ -164,13 +165,15 @@ func (h *fences) apply(ctx context.Context) {
 	}
 }
 
+func (h *fences) countUnfenced() {
+	if h.keysOwed || h.coarseOwed {
+		h.engine.stats.unfenced.Add(1)
+	}
+}
+
 // owe remembers what could not be fenced, to be made absent when Redis answers.
 func (h *fences) owe() {
 	e := h.engine
-	if !h.keysOwed && !h.coarseOwed {
-		return
-	}
-	e.stats.unfenced.Add(1)
 	if h.keysOwed {
 		e.sync.Owe(keysOf(h.owed.strict))
 	}
@@ -208,6 +211,7 @@ func (h *fences) leave() {
 	if !h.keysOwed && !h.coarseOwed && len(h.owed.eventual) == 0 {
 		return
 	}
+	h.countUnfenced()
 	h.oweInDoubt()
 	time.AfterFunc(h.engine.cfg.FenceLife, h.oweInDoubt)
 }
@@ -273,8 +277,8 @@ func (c *conn) commitSQL(ctx context.Context, st *step, r request) (res response
 	if err != nil {
 		res = response{}
 	}
-	// A COMMIT that fails has ended the transaction all the same.
-	if c.pgx == nil || !c.inTx() || st.stmt.Chain {
+	// A COMMIT that fails has ended the transaction all the same, unless it was not sent.
+	if c.pgx == nil || !c.inTx() || st.stmt.Chain && err == nil {
 		c.track(st)
 	}
 	return res, err

@@ -19,6 +19,10 @@ type blindSpot struct {
 	// it acts on. Of a trigger, Delete says that its function's text writes the table.
 	Delete  bool
 	Columns []string
+
+	// Derived says that a generated column or a trigger of the table may change the columns
+	// without an UPDATE that assigns them.
+	Derived bool
 }
 
 func (s blindSpot) name() Name { return Name{s.Schema, s.Name} }
@@ -181,39 +185,4 @@ func (b *binder) warnBlind(t *Table, s blindSpot) {
 	case "subscription":
 		b.warn(at, fmt.Sprintf("subscription %s writes %s", name, t.Name), unseen)
 	}
-}
-
-// Relative is a table whose writes may change rows of a ruled table, without a statement
-// on it: through a foreign key's action, or through a trigger.
-type Relative struct {
-	Name    Name
-	Table   *Table   // the ruled table that may change
-	Delete  bool     // a foreign key acts on DELETE
-	Columns []string // a foreign key acts on UPDATE of these
-	Trigger bool     // a trigger of the relative mentions the ruled table
-	Own     bool     // the trigger is on the ruled table itself, or on a child, and writes it
-}
-
-// relatives gives the relatives of all tables. A table may be its own.
-func relatives(cat *Catalog, byOID map[uint32]*Table) []Relative {
-	var all []Relative
-	for _, s := range cat.blind {
-		t := byOID[s.Root]
-		if t != nil && (s.Kind == "cascade" || s.Kind == "trigger") {
-			trigger := s.Kind == "trigger"
-			all = append(all, Relative{
-				Name: s.name(), Table: t, Delete: s.Delete && !trigger, Columns: s.Columns,
-				Trigger: trigger, Own: trigger && cat.own(t, s.name()),
-			})
-		}
-	}
-	return all
-}
-
-// own says that a relation is a ruled table or one of its children.
-func (c *Catalog) own(t *Table, name Name) bool {
-	return slices.ContainsFunc(c.reaches, func(r reach) bool {
-		rel := c.relations[r.OID]
-		return r.Root == t.OID && (r.How == reachSelf || r.How == reachDown) && rel != nil && rel.name() == name
-	})
 }

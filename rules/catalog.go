@@ -27,6 +27,7 @@ type Catalog struct {
 	views     map[uint32]viewOrigin
 	whens     map[*Entry]string // the server's message about a faulty `when`
 	blind     []blindSpot
+	around    map[Name][]Name // a blind spot's table to its ancestors and the views over it
 	names     []knownRelation // for "did you mean"; only where a name was not found
 	recovery  bool
 }
@@ -141,7 +142,8 @@ type reach struct {
 }
 
 // LoadCatalog asks the database about the rules' tables: two queries, one more where
-// rules name views or have a `when`, or where a name is not found. It must not run
+// rules name views or have a `when`, where foreign keys or triggers act on a table, or where
+// a name is not found. It must not run
 // inside a transaction that matters: a faulty `when` is found by an error of the
 // server. It gives an error only where the server cannot be asked; what is wrong with
 // the rules is for Bind to say.
@@ -164,6 +166,7 @@ func LoadCatalog(ctx context.Context, q Querier, rules []*Rule) (*Catalog, error
 		{"views", c.loadViews},
 		{"conditions", c.checkWhens},
 		{"blind spots", c.loadBlindSpots},
+		{"around blind spots", c.loadAround},
 		{"names", c.loadNames},
 	}
 	for _, s := range steps {

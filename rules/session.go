@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -40,13 +41,15 @@ type Target struct {
 	Grant         string
 }
 
-// Session asks one server session, by one query, what it makes of the rules.
-func (s *Set) Session(ctx context.Context, q Querier) (*Session, error) {
+// Session asks one server session, by one query, what it makes of the rules. With compare it
+// also holds the catalogue against the Set's, which costs more than all the rest: Stale is
+// false without.
+func (s *Set) Session(ctx context.Context, q Querier, compare bool) (*Session, error) {
 	x := &Session{set: s, bare: map[string]uint32{}, qualified: map[Name]Target{}, byOID: map[uint32]Target{}}
 	if len(s.names) == 0 {
 		return x, nil
 	}
-	rows, err := q(ctx, s.sessionSQL())
+	rows, err := q(ctx, s.sessionSQL(compare))
 	if err != nil {
 		return nil, fmt.Errorf("read session's view of the rules: %w", err)
 	}
@@ -60,6 +63,7 @@ func (s *Set) Session(ctx context.Context, q Querier) (*Session, error) {
 		switch kind {
 		case "digest":
 			x.Stale = body != s.catalog.digest
+			continue // equal sessions are equal whether they were compared or not
 		case "name":
 			if oid, err := strconv.ParseUint(body, 10, 32); err == nil {
 				x.bare[id] = uint32(oid)
@@ -105,27 +109,39 @@ func (x *Session) Lookup(schema, name string) (target Target, ok bool) {
 	return target, ok
 }
 
-// sessionSQL asks for three texts a row: the digest of the catalogue, the number of each
-// bare name, and the rights on each relation. The rows come in a fixed order.
-func (s *Set) sessionSQL() string {
+// sessionSQL asks for three texts a row: the number of each bare name, the rights on each
+// relation, and with compare the digest of the catalogue. The rows come in a fixed order.
+func (s *Set) sessionSQL(compare bool) string {
 	names := make([]string, len(s.names))
 	for i, n := range s.names {
 		names[i] = "(" + sqlString(n) + "::pg_catalog.text)"
 	}
-	return s.head + ` SELECT kind, id, body FROM (
-  SELECT 'digest' AS kind, '' AS id, (` + digestSQL + `) AS body
-  UNION ALL
-  SELECT 'name', n, coalesce(pg_catalog.to_regclass(pg_catalog.quote_ident(n))::pg_catalog.oid::pg_catalog.text, '')
+	var head, digest string
+	if compare {
+		head = s.head + " "
+		digest = "SELECT 'digest' AS kind, '' AS id, (" + digestSQL + ") AS body\n  UNION ALL\n  "
+	}
+	return head + `SELECT kind, id, body FROM (
+  ` + digest + `SELECT 'name' AS kind, n AS id, coalesce(pg_catalog.to_regclass(pg_catalog.quote_ident(n))::pg_catalog.oid::pg_catalog.text, '') AS body
   FROM (VALUES ` + strings.Join(names, ", ") + `) AS v(n)
   UNION ALL
-  SELECT 'rel', r.oid::pg_catalog.int8::pg_catalog.text, pg_catalog.concat_ws(' ',
-    pg_catalog.row_security_active(r.oid)::pg_catalog.int4,
-    pg_catalog.has_table_privilege(r.oid, 'SELECT')::pg_catalog.int4,
-    (pg_catalog.has_table_privilege(r.oid, 'DELETE') OR pg_catalog.has_any_column_privilege(r.oid, 'INSERT, UPDATE'))::pg_catalog.int4,
-    pg_catalog.quote_ident(c.nspname) || '.' || pg_catalog.quote_ident(c.relname) || ' TO ' || pg_catalog.quote_ident(current_user))
-  FROM pg_catalog.unnest(ARRAY(SELECT DISTINCT oid FROM reach)) r(oid) JOIN (SELECT c.oid, c.relname, s.nspname FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace) c ON c.oid = r.oid
+  SELECT 'rel', c.oid::pg_catalog.int8::pg_catalog.text, pg_catalog.concat_ws(' ',
+    pg_catalog.row_security_active(c.oid)::pg_catalog.int4,
+    pg_catalog.has_table_privilege(c.oid, 'SELECT')::pg_catalog.int4,
+    (pg_catalog.has_table_privilege(c.oid, 'DELETE') OR pg_catalog.has_any_column_privilege(c.oid, 'INSERT, UPDATE'))::pg_catalog.int4,
+    pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(c.relname) || ' TO ' || pg_catalog.quote_ident(current_user))
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+  WHERE c.oid = ANY ('{` + s.oids() + `}'::pg_catalog.oid[])
 ) x ORDER BY kind COLLATE "C", id COLLATE "C"`
+}
+
+func (s *Set) oids() string {
+	oids := make([]string, 0, len(s.targets))
+	for oid := range s.targets {
+		oids = append(oids, strconv.FormatUint(uint64(oid), 10))
+	}
+	slices.Sort(oids)
+	return strings.Join(oids, ",")
 }
 
 // rights is what a session's role may do with a relation.

@@ -14,7 +14,7 @@ func (s *server) session(set *Set) *Session {
 	x, err := set.Session(context.Background(), func(ctx context.Context, text string) ([][]*string, error) {
 		n++
 		return s.query(ctx, text)
-	})
+	}, true)
 	if err != nil || n > 1 {
 		s.d.t.Fatalf("%d queries, %v", n, err)
 	}
@@ -288,7 +288,7 @@ func TestSessionRefusesGarbledAnswers(t *testing.T) {
 	set := d.mustBind("table: \"@.u\"\nkey: \"u:{id}\"")
 	word := "rel"
 	for _, row := range [][]*string{{}, {&word}, {&word, nil, &word}, {&word, &word, &word}} {
-		if _, err := set.Session(context.Background(), func(context.Context, string) ([][]*string, error) { return [][]*string{row}, nil }); err == nil {
+		if _, err := set.Session(context.Background(), func(context.Context, string) ([][]*string, error) { return [][]*string{row}, nil }, true); err == nil {
 			t.Errorf("no error for %v", row)
 		}
 	}
