@@ -153,7 +153,10 @@ func TestWriteForms(t *testing.T) {
 
 func (w *world) tryForm(t *testing.T, f *form) {
 	ways := f.ways
-	if ways == nil {
+	switch {
+	case ways == nil && f.fresh: // a schema a run
+		ways = []around{auto, committed, savepoint}
+	case ways == nil:
 		ways = allWays
 	}
 	for _, in := range ways {
