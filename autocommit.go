@@ -15,6 +15,25 @@ import (
 func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, error) {
 	c.tx = txState{statements: 1, session: c.tx.session}
 	defer c.endTx()
+	res, err := c.autocommitPlanned(ctx, st, r)
+	if err == nil || st.action != actPrecise || !c.textAtFault(err) {
+		return res, err
+	}
+	// Nothing was done. Either the caller's text is wrong, and then the error must be the
+	// one that it gets by itself; or the captured columns are, because the catalogue has
+	// changed unseen, and then the write must not fail for them.
+	c.tx = txState{statements: 1, session: c.tx.session}
+	alone := &step{
+		action: actCoarse, stmt: st.stmt, text: st.text, quiet: true, reason: "the server refused the captured columns",
+		coarse: appendTables(slices.Clone(st.coarse), st.table),
+	}
+	if res, err = c.lockFirst(ctx, alone, r); err == nil {
+		c.count(alone)
+	}
+	return res, err
+}
+
+func (c *conn) autocommitPlanned(ctx context.Context, st *step, r request) (response, error) {
 	if st.action != actCoarse {
 		if c.engine.eventual(st.table) && len(st.coarse) == 0 && st.action == actPrecise {
 			return c.writeEventual(ctx, st, r)

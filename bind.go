@@ -183,7 +183,7 @@ func (b *binder) precise(st *step, target rules.Target) {
 			joined.Sublink = true
 			s = &joined
 		}
-		st.spliced, err = s.SpliceOldKeys(b.sql, exprs, t.OldKeys(s.Ref()), t.ColumnType)
+		st.spliced, st.inserted, err = s.SpliceOldKeys(b.sql, exprs, t.OldKeys(s.Ref()), t.ColumnType)
 	} else {
 		st.spliced, err = s.SpliceReturning(b.sql, exprs)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/wtcache/wtcache/parser"
 	"github.com/wtcache/wtcache/rules"
@@ -140,12 +141,20 @@ func (c *conn) uncaptured(st *step) {
 // captures is kept until COMMIT.
 func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, error) {
 	c.tx.statements++
-	c.count(st)
+	if !st.quiet {
+		c.count(st)
+	}
 	switch st.action {
 	case actPrecise:
 		rows, err := c.querySpliced(ctx, st, r)
+		if err != nil && c.clientSide(err) && c.inTx() {
+			// pgx refused it unsent, in the words that it has for a query. The caller's own
+			// text gets the words that the caller would see without us.
+			c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
+			return c.send(ctx, r.sql, r)
+		}
 		if err != nil {
-			return response{}, err
+			return response{}, st.originalError(err)
 		}
 		c.tx.coarse(st.coarse)
 		if r.rows {

@@ -81,6 +81,56 @@ func (c *conn) unsent(err error) bool {
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
+// clientSide says that pgx refused a statement by itself, before anything was sent.
+func (c *conn) clientSide(err error) bool {
+	_, server := errors.AsType[*pgconn.PgError](err)
+	return !server && !errors.Is(err, ErrRefused) && !pgconn.SafeToRetry(err) && !errors.Is(err, driver.ErrBadConn) && !c.tx.started && c.unsent(err)
+}
+
+// textAtFault says that a statement was refused for its text (class 42 and features that
+// are not supported), so that nothing of it was carried out.
+func (c *conn) textAtFault(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, "42") || pg.Code == "0A000"
+	}
+	return c.clientSide(err)
+}
+
+// originalError makes the server's error about a spliced text one about the caller's.
+func (st *step) originalError(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Position <= 0 || len(st.inserted) == 0 {
+		return err
+	}
+	at := byteAt(st.spliced, int(pg.Position)-1) - len(st.lead)
+	for _, in := range st.inserted { // in the order of their places
+		if at < in.At {
+			break
+		}
+		at = max(at-in.Len, in.At)
+	}
+	// The condition that was the whole of WHERE became one side of an AND.
+	const and, where = "argument of AND must", "argument of WHERE must"
+	at = min(max(at, 0), len(st.text))
+	first := min(st.inserted[0].At, at)
+	if pg.Code == "42804" && strings.HasPrefix(pg.Message, and) && strings.TrimSpace(st.text[first:at]) == "" {
+		pg.Message = where + pg.Message[len(and):]
+	}
+	pg.Position = int32(utf8.RuneCountInString(st.lead+st.text[:at]) + 1)
+	return err
+}
+
+// byteAt gives the offset of a character.
+func byteAt(text string, char int) int {
+	for i := range text {
+		if char == 0 {
+			return i
+		}
+		char--
+	}
+	return len(text)
+}
+
 // movePosition makes the position that an error names count from the start of the
 // caller's text, of which the server was sent only what follows before.
 func movePosition(err error, before string) error {

@@ -63,15 +63,18 @@ type step struct {
 	stmt   *parser.Statement
 	text   string // the statement alone, as the caller wrote it
 
-	table    *rules.Table // actPrecise, actPinned
-	spliced  string       // actPrecise: text with the captured columns
-	hidden   int          // how many columns were spliced
+	table    *rules.Table      // actPrecise, actPinned
+	spliced  string            // actPrecise: text with the captured columns
+	lead     string            // what stands before the statement in spliced
+	inserted []parser.Inserted // into text, in order; not what stands at its end
+	hidden   int               // how many columns were spliced
 	view     bool
 	payloads bool // the captured row is the one that will be committed
 	oldKeys  bool
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
 	coarse   []*rules.Table // rules whose entries become absent
 	blurs    []*rules.Table // rules whose rows captured in this transaction may have changed again
+	quiet    bool           // it may be the caller's mistake: not counted before it has succeeded
 	reason   string         // why not precise
 	err      error          // actRefuse
 	session  bool           // the session is to be looked at again afterwards
@@ -161,7 +164,8 @@ func (p *textPlan) bind(c *conn) *boundPlan {
 		b.steps[i] = binder.step(p.stmts[i])
 		if span := p.stmts[i].Span; len(p.stmts) == 1 && b.steps[i].action == actPrecise {
 			// Comments around the statement are the caller's, for the server's log, say.
-			b.steps[i].spliced = p.sql[:span.Start] + b.steps[i].spliced + p.sql[span.End:]
+			st := &b.steps[i]
+			st.spliced, st.lead = p.sql[:span.Start]+st.spliced+p.sql[span.End:], p.sql[:span.Start]
 		}
 		b.control = b.control || b.steps[i].isControl()
 		b.writes = b.writes || b.steps[i].isWrite()

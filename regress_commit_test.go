@@ -2,6 +2,7 @@ package wtcache_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net"
 	"strings"
@@ -80,6 +81,9 @@ func TestRefusalHoldsWhenTheContextEnds(t *testing.T) {
 	if _, err := tx.ExecContext(ctx, "COMMIT"); !errors.Is(err, wtcache.ErrRefused) {
 		t.Fatalf("COMMIT without Redis gave %v, want a refusal", err)
 	}
+	if !l.unlocked(1) {
+		t.Error("the refused transaction still holds its locks")
+	}
 	_ = tx.Commit() // outside of any transaction by now, which pgx takes for a success
 	l.wantRow(1, 0)
 	server.Restart()
@@ -134,11 +138,12 @@ func TestEventualWriteInDoubtIsOwed(t *testing.T) {
 // at the next write, of which nothing gets out.
 type severed struct {
 	net.Conn
-	dead *atomic.Pointer[net.Conn]
+	born int64
+	dead *atomic.Int64 // all that were born by then
 }
 
 func (s *severed) Write(p []byte) (int, error) {
-	if c := s.dead.Load(); c != nil && *c == s.Conn {
+	if s.born <= s.dead.Load() {
 		return 0, syscall.EPIPE
 	}
 	return s.Conn.Write(p)
@@ -153,15 +158,11 @@ func TestDeadPooledConnectionIsHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var latest, dead atomic.Pointer[net.Conn]
+	var born, dead atomic.Int64
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		latest.Store(&conn)
-		return &severed{conn, &dead}, nil
+		return &severed{conn, born.Add(1), &dead}, err
 	}
 	db, err := wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
 		Redis: redisClient(t, testenv.RealRedis(t)), Rules: l.rules(""), RedisTimeout: 5 * time.Second,
@@ -171,38 +172,32 @@ func TestDeadPooledConnectionIsHidden(t *testing.T) {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	prepared, err := db.Prepare("UPDATE accounts SET n = n + 1 WHERE abs(id) = $1")
-	if err != nil {
-		t.Fatal(err)
+	var prepared *sql.Stmt // on the connection that dies
+	exec := func(text string, args ...any) func() error {
+		return func() error { _, err := db.Exec(text, args...); return err }
 	}
-	defer prepared.Close()
 	for name, run := range map[string]func() error{
-		"fence first":      func() error { _, err := db.Exec("UPDATE accounts SET n = n + 1 WHERE id = 1"); return err },
-		"lock first":       func() error { _, err := db.Exec("UPDATE accounts SET n = n + 1 WHERE abs(id) = 1"); return err },
-		"lock first, args": func() error { _, err := db.Exec("UPDATE accounts SET n = n + 1 WHERE abs(id) = $1", 1); return err },
+		"fence first":      exec("UPDATE accounts SET n = n + 1 WHERE id = 1"),
+		"lock first":       exec("UPDATE accounts SET n = n + 1 WHERE abs(id) = 1"),
+		"lock first, args": exec("UPDATE accounts SET n = n + 1 WHERE abs(id) = $1", 1),
 		"lock first, rows": func() error {
 			return db.QueryRow("UPDATE accounts SET n = n + 1 WHERE abs(id) = 1 RETURNING id").Scan(new(int))
 		},
-		"lock first prepared": func() error { _, err := prepared.Exec(1); return err },
-		"one text": func() error {
-			_, err := db.Exec("UPDATE accounts SET n = n + 1 WHERE id = 1; UPDATE unruled SET n = 1")
-			return err
-		},
-		"coarse": func() error {
-			_, err := db.Exec("WITH u AS (UPDATE accounts SET n = n + 1 WHERE id = 1) SELECT 1")
-			return err
-		},
+		"lock first, prepared": func() error { _, err := prepared.Exec(1); return err },
+		"one text":             exec("UPDATE accounts SET n = n + 1 WHERE id = 1; UPDATE unruled SET n = 1"),
+		"coarse":               exec("WITH u AS (UPDATE accounts SET n = n + 1 WHERE id = 1) SELECT 1"),
 	} {
-		if err := db.Ping(); err != nil {
+		if prepared, err = db.Prepare("UPDATE accounts SET n = n + 1 WHERE abs(id) = $1"); err != nil {
 			t.Fatal(err)
 		}
 		before := l.row(1)
-		dead.Store(latest.Load())
+		dead.Store(born.Load())
 		if err := run(); err != nil {
 			t.Errorf("%s over a dead pooled connection: %v", name, err)
 		} else if got := l.row(1); got != before+1 {
 			t.Errorf("%s over a dead pooled connection was carried out %d times", name, got-before)
 		}
+		_ = prepared.Close()
 	}
 	l.wantTrue()
 }

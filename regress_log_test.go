@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -95,8 +96,7 @@ func TestMarksOutliveSavepoints(t *testing.T) {
 // pinned, are bounded by Config.MaxCapturedRows.
 func TestLogOfALongTransactionOnAServer(t *testing.T) {
 	const most, rounds = 20, 60
-	db, plain := openBounded(t, most)
-	defer func() { _ = plain.Close() }()
+	db, role := openBounded(t, most)
 	conn, err := db.Conn(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -109,12 +109,14 @@ func TestLogOfALongTransactionOnAServer(t *testing.T) {
 		}
 	}
 	say("BEGIN")
+	say("SET LOCAL ROLE " + role)
 	for i := range rounds {
 		say("SAVEPOINT s")
 		say("WITH u AS (UPDATE users SET n = n + 1 WHERE id = 1) SELECT 1") // coarse
 		say("INSERT INTO visits VALUES (1)")                                // blurs
 		say("UPDATE orders SET n = n + 1 WHERE id = $1", i%2+1)             // captured
 		say("DELETE FROM teams WHERE id = $1", 1000+i)                      // acts on orders
+		say("UPDATE notes SET n = n + 1 WHERE id = $1", i)                  // pinned
 		say("RELEASE s")
 	}
 	if err := conn.Raw(func(dc any) error {
@@ -129,19 +131,29 @@ func TestLogOfALongTransactionOnAServer(t *testing.T) {
 	say("COMMIT")
 }
 
-func openBounded(t *testing.T, most int) (db, plain *sql.DB) {
+// openBounded gives a database with a role that row-level security binds on one table.
+func openBounded(t *testing.T, most int) (db *sql.DB, role string) {
 	t.Helper()
 	dsn, schema := testenv.Schema(t, testenv.Postgres(t))
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain = sql.OpenDB(stdlib.GetConnector(*cfg))
+	role = "role_" + schema
+	plain := sql.OpenDB(stdlib.GetConnector(*cfg))
+	t.Cleanup(func() {
+		if _, err := plain.Exec(strings.ReplaceAll("DROP OWNED BY $; DROP ROLE $", "$", role)); err != nil {
+			t.Error(err)
+		}
+		_ = plain.Close()
+	})
 	if _, err := plain.Exec(`CREATE TABLE users (id int PRIMARY KEY, n int); CREATE TABLE teams (id int PRIMARY KEY);
 		CREATE TABLE orders (id int PRIMARY KEY, n int, team int REFERENCES teams ON DELETE CASCADE);
 		INSERT INTO users VALUES (1, 0); INSERT INTO orders VALUES (1, 0), (2, 0); CREATE TABLE visits (id int);
 		CREATE FUNCTION count_visit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE users SET n = n + 1 WHERE id = NEW.id; RETURN NULL; END';
-		CREATE TRIGGER a AFTER INSERT ON visits FOR EACH ROW EXECUTE FUNCTION count_visit()`); err != nil {
+		CREATE TRIGGER a AFTER INSERT ON visits FOR EACH ROW EXECUTE FUNCTION count_visit();
+		CREATE TABLE notes (id int PRIMARY KEY, n int); ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON notes USING (true);
+		CREATE ROLE ` + role + `; GRANT USAGE ON SCHEMA ` + schema + ` TO ` + role + `; GRANT ALL ON ALL TABLES IN SCHEMA ` + schema + ` TO ` + role); err != nil {
 		t.Fatal(err)
 	}
 	opt, err := redis.ParseURL(testenv.Redis(t))
@@ -151,7 +163,7 @@ func openBounded(t *testing.T, most int) (db, plain *sql.DB) {
 	rdb, prefix := redis.NewClient(opt), testenv.KeyPrefix(t)
 	t.Cleanup(func() { _ = rdb.Close() })
 	files := fstest.MapFS{}
-	for _, table := range []string{"users", "orders"} {
+	for _, table := range []string{"users", "orders", "notes"} {
 		files[table+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "table: %s.%s\nkey: %q\n", schema, table, prefix+table+":{id}")}
 	}
 	db, err = OpenDB(stdlib.GetConnector(*cfg), Config{
@@ -162,5 +174,5 @@ func openBounded(t *testing.T, most int) (db, plain *sql.DB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	return db, plain
+	return db, role
 }

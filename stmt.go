@@ -41,16 +41,18 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return nil, err
 	}
 	s := &stmt{conn: c, sql: query, text: query}
+	var st step
 	if p.touches {
 		if err := c.current(ctx); err != nil {
 			return nil, err
 		}
 		if b := p.bind(c); len(b.steps) == 1 && b.steps[0].action == actPrecise {
-			s.text = b.steps[0].spliced
+			st = b.steps[0]
+			s.text = st.spliced
 		}
 	}
 	if s.base, err = c.base.prepare.PrepareContext(ctx, s.text); err != nil {
-		return nil, c.spliceFailed(err)
+		return nil, st.originalError(c.spliceFailed(err))
 	}
 	if !p.touches && isRead(query) {
 		return s.base, nil

@@ -166,7 +166,7 @@ func describeSplices(sql string, s *Statement) (lines []string) {
 	}
 	if s.Kind == KindUpdate || s.Conflict != nil && s.Conflict.Update {
 		cast := func(column string) (string, bool) { return "int8", column != "name" }
-		if text, err := s.SpliceOldKeys(sql, nil, s.Ref()+".id", cast); err != nil {
+		if text, _, err := s.SpliceOldKeys(sql, nil, s.Ref()+".id", cast); err != nil {
 			add("old keys: %v", err)
 		} else {
 			text = strings.ReplaceAll(text, "pg_catalog.set_config('wtcache.old', "+s.Ref()+".id, true) IS NOT NULL", "«capture»")

@@ -146,7 +146,7 @@ func checkSplice(t *testing.T, sql string, s *Statement) {
 	if !strings.HasPrefix(text, sql[s.Span.Start:s.Span.End]) {
 		t.Fatalf("%q became %q", sql, text)
 	}
-	if text, err := s.SpliceOldKeys(sql, nil, "'x'", nil); err == nil && len(Parse(text)) != 1 {
+	if text, _, err := s.SpliceOldKeys(sql, nil, "'x'", nil); err == nil && len(Parse(text)) != 1 {
 		t.Fatalf("%q became %q", sql, text)
 	}
 }

@@ -185,7 +185,7 @@ func TestSplicedEqualsOriginal(t *testing.T) {
 		if s.Kind != parser.KindUpdate && (s.Conflict == nil || !s.Conflict.Update) {
 			continue
 		}
-		text, err = s.SpliceOldKeys(c.sql, []string{key}, "pg_catalog.json_build_array("+key+")::text", cast(s.Target.Name))
+		text, _, err = s.SpliceOldKeys(c.sql, []string{key}, "pg_catalog.json_build_array("+key+")::text", cast(s.Target.Name))
 		if err != nil {
 			t.Errorf("%s: %v", c.sql, err)
 			continue
@@ -341,7 +341,7 @@ func contend(conn *pgx.Conn, writer, i int, captured map[string][]string) error 
 	s := parser.Parse(sql)[0]
 	ref := s.Ref()
 	exprs := []string{ref + ".id", ref + ".k"}
-	text, err := s.SpliceOldKeys(sql, exprs, ref+".k::text", func(string) (string, bool) { return "int4", true })
+	text, _, err := s.SpliceOldKeys(sql, exprs, ref+".k::text", func(string) (string, bool) { return "int4", true })
 	if s.Kind == parser.KindDelete {
 		_, err := conn.Exec(ctx, sql)
 		return ignoreConflict(err)

@@ -55,26 +55,34 @@ func (s *Statement) SpliceReturning(sql string, exprs []string) (string, error) 
 // of type text over the columns of Ref; its value comes back as one more
 // column after exprs. Reading it clears it, so that it is empty or NULL in rows that an
 // upsert inserted (xmax would tell, but a partitioned table has none in RETURNING), and
-// nothing of it is left in the transaction.
+// nothing of it is left in the transaction. inserted says what was put where, in order,
+// for the positions in the server's errors.
 //
 // cast gives the SQL type of a column, of a domain its base type, without the
 // modifier: format_type(oid, -1). An explicit cast to varchar(3), or to a domain
 // over it, cuts what an assignment refuses.
 // It is asked where the only place for the capture is a SET value whose type would
 // be lost. The error is ErrCannotSplice.
-func (s *Statement) SpliceOldKeys(sql string, exprs []string, oldKeys string, cast func(column string) (sqlType string, ok bool)) (string, error) {
+func (s *Statement) SpliceOldKeys(sql string, exprs []string, oldKeys string, cast func(column string) (sqlType string, ok bool)) (text string, inserted []Inserted, err error) {
 	sp, err := s.splicer(sql)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	condition := "pg_catalog.set_config('" + oldSetting + "', " + oldKeys + ", true) IS NOT NULL"
 	undo, err := s.captureOld(sp, condition, cast)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	sp.returning(append(exprs[:len(exprs):len(exprs)], takeOld))
-	return sp.finish(len(exprs)+1, undo)
+	text, err = sp.finish(len(exprs)+1, undo)
+	for _, in := range sp.insert {
+		inserted = append(inserted, Inserted{At: in.at, Len: len(in.text)})
+	}
+	return text, inserted, err
 }
+
+// Inserted is a number of bytes that were put before a byte of the original statement.
+type Inserted struct{ At, Len int }
 
 // takeOld reads the old keys and then clears them: a function's arguments are evaluated
 // from left to right.

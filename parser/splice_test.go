@@ -24,7 +24,7 @@ func TestSpliceRefusesWhatChangesTheStatement(t *testing.T) {
 		}
 	}
 	for _, old := range []string{"1) OR (true", "'x', true) IS NULL OR set_config('a', 'b'", "'", "1 --", ""} {
-		if text, err := s.SpliceOldKeys(sql, nil, old, nil); !errors.Is(err, ErrCannotSplice) {
+		if text, _, err := s.SpliceOldKeys(sql, nil, old, nil); !errors.Is(err, ErrCannotSplice) {
 			t.Errorf("%q: %q, %v", old, text, err)
 		}
 	}
@@ -43,7 +43,7 @@ func TestSpliceRefusesStatementsWithoutAPlace(t *testing.T) {
 		"UPDATE a SET b = 1 WHERE CURRENT OF c", "UPDATE a SET (b, c) = (SELECT 1, 2) FROM d", "UPDATE a SET b = DEFAULT FROM d",
 	} {
 		s := Parse(sql)[0]
-		if text, err := s.SpliceOldKeys(sql, []string{"1"}, "'x'", nil); !errors.Is(err, ErrCannotSplice) {
+		if text, _, err := s.SpliceOldKeys(sql, []string{"1"}, "'x'", nil); !errors.Is(err, ErrCannotSplice) {
 			t.Errorf("%s: %q, %v", sql, text, err)
 		}
 	}
@@ -56,11 +56,11 @@ func TestSpliceNeedsTheTypeOfABareValue(t *testing.T) {
 		sql := "UPDATE a SET b = " + value + " FROM c WHERE a.d = c.d"
 		s := Parse(sql)[0]
 		for _, cast := range []func(string) (string, bool){nil, func(string) (string, bool) { return "int4", false }, func(string) (string, bool) { return "", true }} {
-			if text, err := s.SpliceOldKeys(sql, nil, "'x'", cast); !errors.Is(err, ErrCannotSplice) {
+			if text, _, err := s.SpliceOldKeys(sql, nil, "'x'", cast); !errors.Is(err, ErrCannotSplice) {
 				t.Errorf("%s: %q, %v", sql, text, err)
 			}
 		}
-		text, err := s.SpliceOldKeys(sql, nil, "'x'", func(column string) (string, bool) { return "numeric(5, 2)", column == "b" })
+		text, _, err := s.SpliceOldKeys(sql, nil, "'x'", func(column string) (string, bool) { return "numeric(5, 2)", column == "b" })
 		if err != nil || !strings.Contains(text, "THEN ("+value+")::numeric(5, 2) END") {
 			t.Errorf("%s: %q, %v", sql, text, err)
 		}
@@ -73,7 +73,7 @@ func TestSpliceLeavesItsArgumentsAlone(t *testing.T) {
 	const sql = "SELECT 1; UPDATE users SET name = 'x' -- c\n; SELECT 2"
 	s := Parse(sql)[1]
 	exprs := append(make([]string, 0, 5), "1", "2")
-	if text, err := s.SpliceOldKeys(sql, exprs, "'k'", nil); err != nil || !strings.HasPrefix(text, "UPDATE users SET name = 'x' WHERE ") {
+	if text, _, err := s.SpliceOldKeys(sql, exprs, "'k'", nil); err != nil || !strings.HasPrefix(text, "UPDATE users SET name = 'x' WHERE ") {
 		t.Errorf("%q, %v", text, err)
 	}
 	if !slices.Equal(exprs[:3], []string{"1", "2", ""}) {
