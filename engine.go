@@ -113,12 +113,7 @@ func loadRules(cfg Config) ([]*rules.Rule, error) {
 func ruleGlobs(all []*rules.Rule) []string {
 	var globs []string
 	for _, r := range all {
-		for _, e := range r.Entries {
-			globs = append(globs, e.Key.Glob())
-		}
-		for _, s := range r.Shared {
-			globs = append(globs, s.Glob())
-		}
+		globs = append(globs, r.Globs()...)
 	}
 	return globs
 }

@@ -233,12 +233,7 @@ func keysOf(entries map[string]cachesync.Entry) []string {
 func globsOf(tables ...*rules.Table) []string {
 	var globs []string
 	for _, t := range tables {
-		for _, e := range t.Entries {
-			globs = append(globs, e.Key.Glob())
-		}
-		for _, s := range t.Shared {
-			globs = append(globs, s.Glob())
-		}
+		globs = append(globs, t.Rule.Globs()...)
 	}
 	return globs
 }

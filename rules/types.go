@@ -107,6 +107,18 @@ func (r *Rule) At(path string) Pos {
 	return r.Pos
 }
 
+// Globs gives the Redis patterns that all keys of the rule match.
+func (r *Rule) Globs() []string {
+	var globs []string
+	for _, e := range r.Entries {
+		globs = append(globs, e.Key.Glob())
+	}
+	for _, s := range r.Shared {
+		globs = append(globs, s.Glob())
+	}
+	return globs
+}
+
 // Entry is one key that a row of the table has in Redis, and what is stored
 // there.
 type Entry struct {
