@@ -31,8 +31,8 @@
 // # What is not captured
 //
 // Writes that do not come as SQL text through this driver: other programs, COPY and
-// Batch through sql.Conn.Raw and PgxConn, cascades, AFTER triggers, functions and
-// procedures. The README has the list.
+// Batch through sql.Conn.Raw and PgxConn, triggers of other tables, functions and
+// procedures that write a ruled one. The README has the list.
 //
 // # Concurrency
 //
