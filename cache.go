@@ -186,12 +186,17 @@ func (c *Cache) generation(ctx context.Context) (*generation, error) {
 	if gen != nil && gen == c.engine.current() && c.epoch.Load() == epoch {
 		return gen, nil
 	}
-	err := c.look(ctx)
-	if err == nil {
-		c.epoch.Store(epoch)
-	} else if gen == nil {
-		return nil, err
+	if gen == nil {
+		if err := c.look(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		// Bounded: a caller who holds the pool's only connection would wait for itself.
+		ctx, cancel := context.WithTimeout(ctx, DefaultRedisTimeout)
+		defer cancel()
+		_ = c.look(ctx) // what was known serves on; the next epoch tries again
 	}
+	c.epoch.Store(epoch)
 	return c.engine.gen.Load(), nil
 }
 
