@@ -450,6 +450,36 @@ func TestDoubtLeavesNothingBehind(t *testing.T) {
 	l.wantInDoubt(1) // by the one that was closed
 }
 
+// Rows can arrive before the connection breaks, and tell which transaction it was. That not
+// all of them came means that what came is not the whole of it: nothing is stored.
+func TestDoubtOfRowsThatBrokeOff(t *testing.T) {
+	proxy := testenv.ProxyURL(t, testenv.Postgres(t))
+	l := newLedger(t, ledgerSetup{postgres: proxy.URL, config: longFences})
+	l.must("ALTER TABLE accounts ADD COLUMN wide text")
+	wide := strings.Repeat("x", 100_000)
+	if err := l.db.Ping(); err != nil {
+		t.Fatal(err)
+	}
+	cut := proxy.CutAfterBytes(testenv.Replies, 150_000) // in the second row
+	if _, err := l.db.Exec("INSERT INTO accounts (id, n, wide) VALUES (101, 1, $1), (102, 1, $1)", wide); err == nil {
+		t.Error("the caller was told that it committed")
+	}
+	await(t, "the cut", cut)
+	if s := l.stats(); s.FenceFirst != 1 {
+		t.Fatalf("%d writes were fenced first: the test needs one", s.FenceFirst)
+	}
+	eventually(t, "nothing is in doubt", func() bool {
+		s := l.stats()
+		return s.InDoubt == 1 && s.DoubtCommitted+s.DoubtAborted == 1
+	})
+	for _, id := range []int{101, 102} {
+		l.wantAbsent(id)
+		if l.fenced(id) {
+			t.Errorf("account %d is still fenced", id)
+		}
+	}
+}
+
 // What another session has prepared may be rows of any rule. COMMIT PREPARED commits them,
 // so that every entry has to go.
 func TestCommitPreparedIsCoarse(t *testing.T) {

@@ -120,8 +120,11 @@ func (l *ledger) open(dsn string, s ledgerSetup) *sql.DB {
 }
 
 func (l *ledger) rules(more string) fstest.MapFS {
-	text := fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
-	return fstest.MapFS{"accounts.yaml": {Data: []byte(text)}}
+	return fstest.MapFS{"accounts.yaml": {Data: []byte(l.ruleText(more))}}
+}
+
+func (l *ledger) ruleText(more string) string {
+	return fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
 }
 
 func pgxConnector(t testing.TB, dsn string) driver.Connector {
