@@ -17,9 +17,10 @@ import (
 type route struct {
 	driver.Connector
 
-	mu   sync.Mutex // guards to
-	to   driver.Connector
-	shut bool
+	mu     sync.Mutex // guards the rest
+	to     driver.Connector
+	shut   bool
+	opened []driver.Conn // one that is forgotten is not closed by the garbage collector
 }
 
 var errShut = errors.New("the test lets nobody through")
@@ -31,7 +32,11 @@ func (r *route) Connect(ctx context.Context) (driver.Conn, error) {
 	if shut {
 		return nil, errShut
 	}
-	return to.Connect(ctx)
+	conn, err := to.Connect(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened = append(r.opened, conn)
+	return conn, err
 }
 
 // lead sends new connections to another connector.
