@@ -56,6 +56,7 @@ func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, er
 	}
 	c.tx.open = true
 	res, err := c.lockedWrite(ctx, st, r)
+	crashPoint("written")
 	if err != nil {
 		_ = base.Rollback() // the statement's own error is the one to return
 		return response{}, err
@@ -121,6 +122,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 // fenced is a bug of the plan: it is counted and made absent.
 func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reachable bool) {
 	oc := c.statementOutcome(err, reachable)
+	held.owed.xact = c.tx.xact
 	if oc == outcomeCommitted {
 		captured := c.settle()
 		for _, t := range captured.coarse {
@@ -158,6 +160,7 @@ func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response
 	res, err := c.lockedWrite(ctx, st, r)
 	h := &fences{engine: c.engine, owed: c.settle()}
 	c.tx.log = nil
+	crashPoint("committed")
 	switch oc := c.statementOutcome(err, reachable); {
 	case oc == outcomeInDoubt:
 		h.owed.coarse, h.coarseOwed = []*rules.Table{st.table}, true
@@ -165,6 +168,7 @@ func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response
 	case oc == outcomeCommitted && !h.owed.empty():
 		h.end(ctx, oc)
 	}
+	crashPoint("applied")
 	if err != nil {
 		return response{}, err
 	}

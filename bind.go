@@ -41,6 +41,8 @@ func (b *binder) step(s *parser.Statement) step {
 	case parser.KindExecute:
 		st.action = actExecute
 	case parser.KindDeallocate:
+	case parser.KindCommitPrepared:
+		st.action, st.coarse, st.reason = actCommitPrepared, b.gen.set.Tables, "COMMIT PREPARED of unknown writes"
 	case parser.KindDo:
 		b.do(&st)
 	case parser.KindUnparsable:

@@ -23,6 +23,7 @@ type change struct {
 	old      []string  // keys that the row had before, entries and shared
 	payloads []*string // parallel to keys; nil: make the key absent
 	version  string
+	xid      uint64 // of the transaction that wrote it; 0 where that is not known
 }
 
 // txState is what a connection remembers of the transaction that is open on it.
@@ -35,6 +36,8 @@ type txState struct {
 	started    bool // rows of the latest ruled write have come back, so it was carried out
 	ddl        bool // the catalogue was changed in this transaction
 	session    bool // the session was changed in this transaction, so its end changes it again
+	xact       xact // as captured with its rows
+	mixed      bool // rows of two transactions were captured: neither is xact
 }
 
 type mark struct {
@@ -128,6 +131,7 @@ func (c *conn) record(st *step, hidden []driver.Value) {
 	case ok:
 		ch.statement = c.tx.statements
 		c.tx.log = append(c.tx.log, ch)
+		c.seeXact(ch.xid, ch.version)
 	}
 }
 
@@ -196,7 +200,7 @@ func (st *step) decode(cells []*string) (change, error) {
 		return ch, fmt.Errorf("the version that was captured for %s is NULL", t.Name)
 	}
 	var err error
-	if ch.version, err = rules.ParseVersion(*cells[0]); err != nil {
+	if ch.version, ch.xid, err = rules.ParseVersion(*cells[0]); err != nil {
 		return ch, fmt.Errorf("version of a row of %s: %w", t.Name, err)
 	}
 	values := cells[2 : 2+len(t.KeyColumns)]
@@ -238,6 +242,7 @@ type owed struct {
 	coarse   []*rules.Table
 	blurred  []*rules.Table // no payload of theirs is certain
 	refusing []string       // tables whose rules refuse to commit without a fence
+	xact     xact           // that commits it; asked for where the outcome is in doubt
 }
 
 func (o *owed) empty() bool {
@@ -248,7 +253,7 @@ func (o *owed) empty() bool {
 // statement both took from a row and gave to another holds nothing, since the order
 // of its rows is not for certain.
 func (c *conn) settle() *owed {
-	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}}
+	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}, xact: c.tx.xact}
 	for _, ch := range c.tx.log {
 		if ch.coarse {
 			o.coarse = appendTables(o.coarse, ch.table)

@@ -30,6 +30,7 @@ type conn struct {
 	engine *engine
 	base   baseConn
 	pgx    *pgx.Conn // nil where the base is not pgx
+	server string    // its incarnation when the connection was opened; "" where not known
 
 	gen          *generation
 	session      *rules.Session // under gen
@@ -64,6 +65,7 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
+	c.server = c.incarnation(ctx)
 	return c.withOptional(), nil
 }
 

@@ -18,7 +18,9 @@
 //   - committed, Redis reachable: the new payload, or nothing; never the old one;
 //   - rolled back, also to a savepoint, also by a COMMIT that the server turned into a
 //     rollback: what they held before, or nothing; never the uncommitted payload;
-//   - in doubt (the connection was lost during COMMIT): nothing, until the fence expires;
+//   - in doubt (the connection was lost, or the context ended, during COMMIT): nothing,
+//     until the server has said on another connection what became of the transaction;
+//     then as above. Where it cannot be asked: nothing, until the fence expires;
 //   - process killed: nothing for at most the fence's life;
 //   - Redis unreachable before COMMIT: by the rule's redis_down the write is refused, or
 //     committed with its keys owed;

@@ -70,7 +70,12 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{base: base, engine: e, driver: d}, nil
+	return newConnector(base, e, d), nil
+}
+
+func newConnector(base driver.Connector, e *engine, d *Driver) *connector {
+	e.doubts.connect = base.Connect
+	return &connector{base: base, engine: e, driver: d}
 }
 
 func baseConnector(base driver.Driver, dsn string) (driver.Connector, error) {
@@ -98,7 +103,7 @@ func NewConnector(base driver.Connector, cfg Config) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{base: base, engine: e, driver: &Driver{base: base.Driver(), cfg: cfg}}, nil
+	return newConnector(base, e, &Driver{base: base.Driver(), cfg: cfg}), nil
 }
 
 // OpenDB is sql.OpenDB over NewConnector.

@@ -24,6 +24,7 @@ type engine struct {
 	rules    []*rules.Rule
 	sync     *cachesync.Client
 	ownRedis redis.UniversalClient // nil where the caller's own client is used
+	doubts   *doubts
 	stats    counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
@@ -75,6 +76,7 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{cfg: cfg, log: cfg.Logger, loading: make(chan struct{}, 1)}
 	e.epochStart.Store(time.Now().UnixNano())
+	e.doubts = newDoubts(e)
 	if cfg.Mode == ModeOff {
 		return e, nil
 	}
@@ -122,6 +124,7 @@ func (e *engine) close() error {
 	if e.sync == nil {
 		return nil
 	}
+	e.doubts.close() // before what it settles with
 	return errors.Join(e.sync.Close(), e.closeRedis())
 }
 

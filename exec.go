@@ -65,6 +65,10 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 			return c.writeInTx(ctx, st, r)
 		}
 		return c.autocommit(ctx, st, r)
+	case actCommitPrepared:
+		if !c.inTx() { // inside a transaction the server refuses it
+			return c.commitPrepared(ctx, st, r)
+		}
 	case actUncaptured:
 		c.uncaptured(st)
 	}
@@ -183,7 +187,7 @@ func (c *conn) count(st *step) {
 		c.engine.stats.preciseWrites.Add(1)
 	case actPinned:
 		c.engine.stats.pinnedWrites.Add(1)
-	case actCoarse:
+	case actCoarse, actCommitPrepared:
 		c.engine.stats.coarseWrites.Add(1)
 		c.engine.once("coarse "+st.reason+" "+st.coarse[0].Name.String(),
 			"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",

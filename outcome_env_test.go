@@ -52,7 +52,9 @@ type ledger struct {
 }
 
 type ledgerSetup struct {
+	server          string // URL of Postgres itself
 	postgres, redis string // URLs through which the driver under test goes
+	base            func(driver.Connector) driver.Connector
 	rule            string // further lines of the rule file
 	hook            redis.Hook
 	config          func(*wtcache.Config)
@@ -62,7 +64,10 @@ type ledgerSetup struct {
 func newLedger(t *testing.T, s ledgerSetup) *ledger {
 	t.Helper()
 	l := &ledger{t: t, prefix: testenv.KeyPrefix(t), heard: &heard{}}
-	l.dsn, l.schema = testenv.Schema(t, testenv.Postgres(t))
+	if s.server == "" {
+		s.server = testenv.Postgres(t)
+	}
+	l.dsn, l.schema = testenv.Schema(t, s.server)
 	l.plain = openPlain(t, l.dsn)
 	if _, err := l.plain.Exec(ledgerSQL); err != nil {
 		t.Fatal(err)
@@ -85,6 +90,9 @@ func newLedger(t *testing.T, s ledgerSetup) *ledger {
 
 func (l *ledger) open(dsn string, s ledgerSetup) *sql.DB {
 	l.t.Helper()
+	if s.redis == "" {
+		s.redis = testenv.RealRedis(l.t)
+	}
 	cfg := wtcache.Config{
 		Redis:   redisClient(l.t, s.redis),
 		Rules:   l.rules(s.rule),
@@ -99,7 +107,11 @@ func (l *ledger) open(dsn string, s ledgerSetup) *sql.DB {
 	if s.config != nil {
 		s.config(&cfg)
 	}
-	db, err := wtcache.OpenDB(pgxConnector(l.t, dsn), cfg)
+	base := pgxConnector(l.t, dsn)
+	if s.base != nil {
+		base = s.base(base)
+	}
+	db, err := wtcache.OpenDB(base, cfg)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -108,8 +120,11 @@ func (l *ledger) open(dsn string, s ledgerSetup) *sql.DB {
 }
 
 func (l *ledger) rules(more string) fstest.MapFS {
-	text := fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
-	return fstest.MapFS{"accounts.yaml": {Data: []byte(text)}}
+	return fstest.MapFS{"accounts.yaml": {Data: []byte(l.ruleText(more))}}
+}
+
+func (l *ledger) ruleText(more string) string {
+	return fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
 }
 
 func pgxConnector(t testing.TB, dsn string) driver.Connector {

@@ -4,12 +4,16 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/wtcache/wtcache/rules"
 )
 
 // PgxConn reaches the pgx connection under what sql.Conn.Raw hands out. ok is
@@ -220,4 +224,113 @@ func planIsOld(err error) bool {
 		return true
 	}
 	return false
+}
+
+// incarnationSQL gives a text that changes whenever the server may have forgotten
+// transactions whose WAL it had not written: their numbers are given out again, on the same
+// timeline. From 15 on a crash resets the statistics, and a shutdown in order keeps them.
+// Source: pgstat_reset_after_failure in src/backend/utils/activity/pgstat.c
+const incarnationSQL = "CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 150000 " +
+	"THEN extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time())::pg_catalog.text END"
+
+// incarnation asks for it, "" where it is not to be had. It costs a payload after a lost
+// COMMIT and nothing else, so that no connection fails for it.
+func (c *conn) incarnation(ctx context.Context) string {
+	if c.pgx == nil {
+		return ""
+	}
+	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+incarnationSQL)
+	if err != nil || len(rows) != 1 {
+		return ""
+	}
+	return rows[0][0]
+}
+
+// locate asks the open transaction for its number where none came with captured rows:
+// coarse writes and pinned ones have none. Without a number nothing can be asked later.
+func (c *conn) locate(ctx context.Context) {
+	if c.pgx == nil || c.tx.xact.id != 0 || !c.inTx() {
+		return
+	}
+	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+rules.VersionSQL)
+	if err != nil || len(rows) != 1 {
+		return // COMMIT will say more
+	}
+	if version, xid, err := rules.ParseVersion(rows[0][0]); err == nil {
+		c.seeXact(xid, version)
+	}
+}
+
+// askText runs a query by the simple protocol, which leaves nothing in the session and
+// which every pooler takes. NULL is "".
+func askText(ctx context.Context, conn *pgconn.PgConn, sql string) ([][]string, error) {
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil || len(results) != 1 {
+		return nil, err
+	}
+	rows := make([][]string, len(results[0].Rows))
+	for i, row := range results[0].Rows {
+		for _, cell := range row {
+			rows[i] = append(rows[i], string(cell))
+		}
+	}
+	return rows, nil
+}
+
+// asker is a connection of its own on which the server is asked what became of
+// transactions. It is used by one goroutine at a time.
+type asker struct {
+	base driver.Conn
+	pg   *pgconn.PgConn
+}
+
+func newAsker(ctx context.Context, connect func(context.Context) (driver.Conn, error)) (*asker, error) {
+	base, err := connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := PgxConn(base)
+	if !ok {
+		_ = base.Close() // of no use
+		return nil, fmt.Errorf("%w: %T is not pgx's", ErrBaseDriver, base)
+	}
+	return &asker{base, conn.PgConn()}, nil
+}
+
+func (a *asker) close() { _ = a.base.Close() }
+
+// ask gives the answer about each transaction. Which server it is, and whether it may
+// know, is part of the same statement.
+//
+// A transaction that is over in the statement's own snapshot is over for every later one,
+// and then its status is final. The status alone would not do: up to the minor releases of
+// August 2022 it said "committed" of a transaction that waited for a synchronous standby and
+// that nobody could see yet. It is not asked of one that is not over, since a number that
+// was never given out would be an error.
+// Source: pg_xact_status in src/backend/utils/adt/xid8funcs.c
+func (a *asker) ask(ctx context.Context, ids []uint64) (map[uint64]answer, error) {
+	var list strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			list.WriteByte(',')
+		}
+		list.WriteString(strconv.FormatUint(id, 10))
+	}
+	rows, err := askText(ctx, a.pg, `SELECT x.id,
+ CASE WHEN pg_catalog.txid_visible_in_snapshot(x.id, s.now) THEN coalesce(pg_catalog.txid_status(x.id), 'forgotten') ELSE 'in progress' END,
+ CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END,
+ `+incarnationSQL+`
+FROM pg_catalog.unnest('{`+list.String()+`}'::pg_catalog.int8[]) AS x(id), (SELECT pg_catalog.txid_current_snapshot()) AS s(now)`)
+	if err != nil {
+		return nil, err
+	}
+	answers := make(map[uint64]answer, len(rows))
+	for _, row := range rows {
+		id, err := strconv.ParseUint(row[0], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("decode transaction's number: %w", err)
+		}
+		answers[id] = answer{status: row[1], timeline: strings.ToLower(row[2]), server: row[3]}
+	}
+	return answers, nil
 }

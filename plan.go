@@ -55,6 +55,7 @@ const (
 	actExecute    // SQL-level EXECUTE: what it writes is known by name at run time
 	actUncaptured // cannot run in a transaction of ours; runs as it is, and that is said
 	actRefuse
+	actCommitPrepared // what another session wrote is committed
 )
 
 // step is one statement of a text as it is to be carried out.

@@ -26,9 +26,14 @@ type Stats struct {
 	// Transactions that had captured something.
 	Committed  uint64
 	RolledBack uint64
-	InDoubt    uint64 // the COMMIT's outcome is not known; the keys stay fenced until the fence expires
+	InDoubt    uint64 // the COMMIT got no answer; the keys stay fenced until one of the next four is counted
 	Refused    uint64 // rolled back because Redis was down and a rule says redis_down: refuse
 	Unfenced   uint64 // committed while Redis was down (redis_down: queue); the keys are owed
+
+	// What became of those in doubt: the server said that they were committed, or rolled
+	// back; they are over, but how is not certain, so that the keys became absent; they
+	// could not be asked for, so that the fences were left to expire.
+	DoubtCommitted, DoubtAborted, DoubtFinished, DoubtExpired uint64
 
 	// BackgroundErrors were given to the logger and to Config.OnError.
 	BackgroundErrors uint64
@@ -46,6 +51,8 @@ type counters struct {
 	fenceFirst, lockFirst, capturedRows, plansMade        atomic.Uint64
 	sessionProbes, keyMismatches, tableMismatches         atomic.Uint64
 	committed, rolledBack, inDoubt, refused, unfenced     atomic.Uint64
+	doubtCommitted, doubtAborted                          atomic.Uint64
+	doubtFinished, doubtExpired                           atomic.Uint64
 	backgroundErrors                                      atomic.Uint64
 	hits, misses, fills, bypasses                         atomic.Uint64
 }
@@ -70,6 +77,8 @@ func (e *engine) snapshot() Stats {
 		TableMismatches: c.tableMismatches.Load(),
 		Committed:       c.committed.Load(), RolledBack: c.rolledBack.Load(), InDoubt: c.inDoubt.Load(),
 		Refused: c.refused.Load(), Unfenced: c.unfenced.Load(),
+		DoubtCommitted: c.doubtCommitted.Load(), DoubtAborted: c.doubtAborted.Load(),
+		DoubtFinished: c.doubtFinished.Load(), DoubtExpired: c.doubtExpired.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 		Hits:             c.hits.Load(), Misses: c.misses.Load(), Fills: c.fills.Load(), Bypasses: c.bypasses.Load(),
 	}

@@ -3,12 +3,8 @@ package wtcache
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/wtcache/wtcache/cachesync"
-	"github.com/wtcache/wtcache/rules"
 )
 
 // tx is a transaction that database/sql began.
@@ -44,11 +40,15 @@ func (t *tx) Rollback() error {
 //     2a. Redis cannot be fenced: refuse (roll back), or go on and owe the keys.
 //  3. COMMIT.
 //  4. Judge the outcome by the error.
-//  5. Committed: apply. Aborted: give the fences back. In doubt: leave them to expire.
+//  5. Committed: apply. Aborted: give the fences back. In doubt: keep them and ask the
+//     server what became of the transaction; where it cannot be asked they expire.
 //
-// The crash points between the steps are named by hook.
+// The crash points between the steps are named in crash.go.
 func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 	if len(c.tx.log) == 0 || c.txFailed() { // a failed transaction's COMMIT is a rollback
+		return send()
+	}
+	if c.locate(ctx); c.txFailed() {
 		return send()
 	}
 	o := c.settle() // 1
@@ -86,165 +86,13 @@ func (c *conn) keepLog(log []change) {
 	}
 }
 
-// fences are what a commit holds in Redis between its steps 2 and 5.
-type fences struct {
-	engine   *engine
-	owed     *owed
-	keys     *cachesync.Fence // nil where no key is strict, or none could be fenced
-	barriers *cachesync.Fence // nil where nothing is coarse, or none could be fenced
-
-	// What could not be fenced or swept before COMMIT is owed after it. Tokens that
-	// may have got through stay meanwhile: they keep the keys out of use.
-	keysOwed, coarseOwed bool
-	partial              *cachesync.FenceError
-}
-
-// fence carries out step 2. On error it still gives what was fenced, for a caller
-// who goes on all the same. The context's cancellation does not end it: a fence that
-// is cut off half-way would have to be waited for anyhow.
-func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
-	ctx = context.WithoutCancel(ctx)
-	h := &fences{engine: e, owed: o}
-	err := errors.Join(h.fenceKeys(ctx), h.fenceCoarse(ctx))
-	h.partial, _ = errors.AsType[*cachesync.FenceError](err)
-	return h, err
-}
-
-func (h *fences) fenceKeys(ctx context.Context) (err error) {
-	keys := keysOf(h.owed.strict)
-	if len(keys) == 0 {
-		return nil
-	}
-	h.keys, err = h.engine.sync.Fence(ctx, keys)
-	h.keysOwed = err != nil
-	return err
-}
-
-func (h *fences) fenceCoarse(ctx context.Context) (err error) {
-	if len(h.owed.coarse) == 0 {
-		return nil
-	}
-	var barriers []string
-	for _, t := range h.owed.coarse {
-		barriers = append(barriers, t.Barrier)
-	}
-	if h.barriers, err = h.engine.sync.Fence(ctx, barriers); err == nil {
-		_, err = h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...))
-	}
-	h.coarseOwed = err != nil
-	return err
-}
-
-// end carries out step 5. Nothing that goes wrong here is the caller's to know.
-func (h *fences) end(ctx context.Context, oc outcome) {
-	ctx = context.WithoutCancel(ctx)
-	switch oc {
-	case outcomeCommitted:
-		h.engine.stats.committed.Add(1)
-		h.apply(ctx)
-	case outcomeAborted:
-		h.engine.stats.rolledBack.Add(1)
-		h.release(ctx)
-	case outcomeInDoubt:
-		h.engine.stats.inDoubt.Add(1)
-		h.leave()
-	}
-}
-
-func (h *fences) apply(ctx context.Context) {
-	h.countUnfenced()
-	h.owe()
-	if h.keys != nil {
-		h.keys.Apply(ctx, h.owed.strict)
-	}
-	if h.barriers != nil {
-		h.barriers.Abort(ctx) // a barrier holds no value: ending it is all
-	}
-	if len(h.owed.eventual) > 0 {
-		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
-	}
-}
-
-func (h *fences) countUnfenced() {
-	if h.keysOwed || h.coarseOwed {
-		h.engine.stats.unfenced.Add(1)
-	}
-}
-
-// owe remembers what could not be fenced, to be made absent when Redis answers.
-func (h *fences) owe() {
-	e := h.engine
-	if h.keysOwed {
-		e.sync.Owe(keysOf(h.owed.strict))
-	}
-	if h.coarseOwed {
-		for _, t := range h.owed.coarse {
-			e.sync.OweSweep(t.Barrier, globsOf(t))
-		}
-	}
-}
-
-// release gives the fences back after what is certainly no commit.
-func (h *fences) release(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	if h.partial != nil {
-		h.partial.Abort(ctx)
-	}
-	if h.keys != nil {
-		h.keys.Abort(ctx)
-	}
-	if h.barriers != nil {
-		h.barriers.Abort(ctx)
-	}
-}
-
-// leave is for an outcome in doubt. The strict keys stay fenced until the fence
-// expires. Keys without a fence are made absent at once, and once more when a fence
-// would have expired, since the COMMIT may land in between.
-func (h *fences) leave() {
-	if h.keys != nil {
-		h.keys.Leave()
-	}
-	if h.barriers != nil {
-		h.barriers.Leave()
-	}
-	if !h.keysOwed && !h.coarseOwed && len(h.owed.eventual) == 0 {
-		return
-	}
-	h.countUnfenced()
-	h.oweInDoubt()
-	time.AfterFunc(h.engine.cfg.FenceLife, h.oweInDoubt)
-}
-
-// oweInDoubt is harmless after the engine was closed.
-func (h *fences) oweInDoubt() {
-	h.owe()
-	h.engine.sync.Owe(keysOf(h.owed.eventual))
-}
-
-func keysOf(entries map[string]cachesync.Entry) []string {
-	keys := make([]string, 0, len(entries))
-	for k := range entries {
-		keys = append(keys, k)
-	}
-	return keys
-}
-
-func globsOf(tables ...*rules.Table) []string {
-	var globs []string
-	for _, t := range tables {
-		globs = append(globs, t.Rule.Globs()...)
-	}
-	return globs
-}
-
 // runControl carries out a transaction word that was sent as SQL.
 func (c *conn) runControl(ctx context.Context, st *step, r request) (response, error) {
 	switch st.action {
 	case actCommit:
 		return c.commitSQL(ctx, st, r)
 	case actPrepareTransaction:
-		if len(c.tx.log) > 0 && !c.txFailed() {
+		if !c.txFailed() && !c.settle().empty() {
 			return response{}, fmt.Errorf("%w: PREPARE TRANSACTION after writes of ruled tables is not supported, because another session decides what becomes of them; COMMIT instead, or keep the ruled writes out of it", ErrNotCapturable)
 		}
 	}
@@ -277,6 +125,24 @@ func (c *conn) commitSQL(ctx context.Context, st *step, r request) (res response
 		c.track(st)
 	}
 	return res, err
+}
+
+// commitPrepared commits what some session has prepared, which may be rows of any rule: a
+// coarse write of all of them, whose COMMIT this statement is. Where it is refused the
+// prepared transaction stays as it was.
+func (c *conn) commitPrepared(ctx context.Context, st *step, r request) (res response, err error) {
+	c.count(st)
+	c.tx = txState{}
+	c.tx.coarse(st.coarse)
+	defer c.endTx()
+	err = c.commit(ctx, func() error {
+		res, err = c.send(ctx, r.sql, r)
+		return err
+	}, func() error { return nil })
+	if err != nil {
+		return response{}, err
+	}
+	return res, nil
 }
 
 // track follows a transaction word that has succeeded.

@@ -128,15 +128,20 @@ func (t *Table) ColumnType(name string) (sqlType string, ok bool) {
 	return sqlType, ok
 }
 
-const versionSQL = "pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)" +
-	" || pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text"
+// VersionSQL is the expression of one text, for ParseVersion: where in the WAL the
+// transaction stands, and which one it is. It needs no privilege. The transaction is the
+// top-level one also inside a savepoint; the functions of these names are in every server
+// from 10 on, and are the same as the pg_…xact… ones of 13.
+const VersionSQL = "pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)" +
+	" || pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text" +
+	" || coalesce(':' || pg_catalog.txid_current_if_assigned()::pg_catalog.text, '')"
 
 // Capture gives the expressions for RETURNING, each a text, for a target that is called
-// ref in its statement (already quoted). In order: the version (for ParseVersion), the
-// tableoid (NULL for a view), a key column each; then, with payloads, the payload of
-// each entry of strategy write, NULL where the entry has to be absent.
+// ref in its statement (already quoted). In order: the version and the transaction
+// (VersionSQL), the tableoid (NULL for a view), a key column each; then, with payloads,
+// the payload of each entry of strategy write, NULL where the entry has to be absent.
 func (t *Table) Capture(ref string, view, payloads bool) []string {
-	exprs := []string{versionSQL, ref + ".tableoid::pg_catalog.text"}
+	exprs := []string{VersionSQL, ref + ".tableoid::pg_catalog.text"}
 	if view {
 		exprs[1] = "NULL::pg_catalog.text"
 	}
@@ -174,19 +179,24 @@ func (t *Table) keyColumn(name string) *KeyColumn {
 	return nil
 }
 
-// ParseVersion turns a captured version (8 hex digits of timeline, then a WAL position
-// as Postgres prints it) into 24 lower-case hex digits that order as text.
-func ParseVersion(captured string) (string, error) {
+// ParseVersion reads the text of VersionSQL: 8 hex digits of timeline, a WAL position as
+// Postgres prints it and, after a colon, the transaction. The version is 24 lower-case hex
+// digits that order as text; xid is 0 where the transaction has no number yet.
+func ParseVersion(captured string) (version string, xid uint64, err error) {
 	if len(captured) > 8 {
-		high, low, ok := strings.Cut(captured[8:], "/")
+		place, number, numbered := strings.Cut(captured[8:], ":")
+		high, low, ok := strings.Cut(place, "/")
 		timeline, err1 := parseHex(captured[:8])
 		h, err2 := parseHex(high)
 		l, err3 := parseHex(low)
-		if ok && err1 == nil && err2 == nil && err3 == nil {
-			return fmt.Sprintf("%08x%08x%08x", timeline, h, l), nil
+		if numbered {
+			xid, err = strconv.ParseUint(number, 10, 63)
+		}
+		if ok && err1 == nil && err2 == nil && err3 == nil && err == nil {
+			return fmt.Sprintf("%08x%08x%08x", timeline, h, l), xid, nil
 		}
 	}
-	return "", fmt.Errorf("parse version %q: want 8 hex digits of timeline and a WAL position such as 0/16B3748", captured)
+	return "", 0, fmt.Errorf("parse version %q: want 8 hex digits of timeline, a WAL position and a transaction, such as 0000000116/B374D848:731", captured)
 }
 
 func parseHex(s string) (uint64, error) {

@@ -135,18 +135,51 @@ func TestPayloadWhen(t *testing.T) {
 
 // A version that cannot be compared as text would let an old row win.
 func TestParseVersion(t *testing.T) {
-	for captured, want := range map[string]string{
-		"0000000116/B374D848":       "0000000100000016b374d848",
-		"000000010/0":               "000000010000000000000000",
-		"FFFFFFFFFFFFFFFF/FFFFFFFF": "ffffffffffffffffffffffff",
+	for captured, want := range map[string]struct {
+		version string
+		xid     uint64
+	}{
+		"0000000116/B374D848":                   {"0000000100000016b374d848", 0},
+		"000000010/0:3":                         {"000000010000000000000000", 3},
+		"000000010/16B3748:9223372036854775807": {"0000000100000000016b3748", 1<<63 - 1},
+		"FFFFFFFFFFFFFFFF/FFFFFFFF:4294967300":  {"ffffffffffffffffffffffff", 4294967300},
 	} {
-		if got, err := ParseVersion(captured); got != want || err != nil {
-			t.Errorf("%s: %s, %v", captured, got, err)
+		if got, xid, err := ParseVersion(captured); got != want.version || xid != want.xid || err != nil {
+			t.Errorf("%s: %s of %d, %v", captured, got, xid, err)
 		}
 	}
-	for _, bad := range []string{"", "00000001", "0000000116B374D848", "0000000116/", "00000001/5", "0000000Z0/0", "000000010/123456789", "00000001+1/5", "000000011/2/3"} {
-		if got, err := ParseVersion(bad); err == nil {
-			t.Errorf("%q: %s", bad, got)
+	for _, bad := range []string{
+		"", "00000001", "0000000116B374D848", "0000000116/", "00000001/5", "0000000Z0/0", "000000010/123456789", "00000001+1/5", "000000011/2/3",
+		"000000010/0:", "000000010/0:x", "000000010/0:-1", "000000010/0:1:2", "000000010/0:9223372036854775808", ":1", "00000001:1",
+	} {
+		if got, xid, err := ParseVersion(bad); err == nil {
+			t.Errorf("%q: %s of %d", bad, got, xid)
+		}
+	}
+}
+
+// What is captured names the transaction that COMMIT will commit, also where a savepoint has
+// given the row's own change another number: asked about that one, the server would answer
+// for a part alone.
+func TestCapturedTransaction(t *testing.T) {
+	d := newDatabase(t, "CREATE TABLE x (id int PRIMARY KEY, n int)", "INSERT INTO x VALUES (1, 0)",
+		"CREATE VIEW xv AS SELECT * FROM x")
+	set := d.mustBind("table: \"@.x\"\nvia: [\"@.xv\"]\nkey: \"x:{id}\"\n")
+	s := d.open()
+	for _, around := range []struct{ before, after string }{
+		{"BEGIN", "COMMIT"}, {"BEGIN; SAVEPOINT a", "COMMIT"}, {"BEGIN; SAVEPOINT a; UPDATE x SET n = 9; ROLLBACK TO a; SAVEPOINT b", "ROLLBACK"},
+	} {
+		for _, target := range []string{"x", "xv"} {
+			for _, text := range strings.Split(around.before, ";") {
+				s.exec(text)
+			}
+			row := s.must("UPDATE " + target + " SET n = n + 1 RETURNING " + strings.Join(set.Tables[0].Capture(target, target == "xv", true), ", "))[0]
+			_, xid, err := ParseVersion(*row[0])
+			want := *s.must("SELECT txid_current()::text")[0][0]
+			if err != nil || fmt.Sprint(xid) != want {
+				t.Errorf("%s, through %s: captured %d, %v; the transaction is %s", around.before, target, xid, err, want)
+			}
+			s.exec(around.after)
 		}
 	}
 }
@@ -157,7 +190,7 @@ func TestCapturedVersionsRise(t *testing.T) {
 	set := d.mustBind("table: \"@.v\"\nkey: \"v:{id}\"\n")
 	s, last := d.open(), ""
 	for range 20 {
-		version, err := ParseVersion(*capture(s, set.Tables[0], "UPDATE v SET n = n + 1", "v")[0][0])
+		version, _, err := ParseVersion(*capture(s, set.Tables[0], "UPDATE v SET n = n + 1", "v")[0][0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,184 @@
+package wtcache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// fences are what a commit holds in Redis between its steps 2 and 5.
+type fences struct {
+	engine   *engine
+	owed     *owed
+	keys     *cachesync.Fence // nil where no key is strict, or none could be fenced
+	barriers *cachesync.Fence // nil where nothing is coarse, or none could be fenced
+
+	// What could not be fenced or swept before COMMIT is owed after it. Tokens that
+	// may have got through stay meanwhile: they keep the keys out of use.
+	keysOwed, coarseOwed bool
+	partial              *cachesync.FenceError
+	unfenced             bool // something could not be
+}
+
+// fence carries out step 2. On error it still gives what was fenced, for a caller
+// who goes on all the same. The context's cancellation does not end it: a fence that
+// is cut off half-way would have to be waited for anyhow.
+func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
+	ctx = context.WithoutCancel(ctx)
+	h := &fences{engine: e, owed: o}
+	err := h.fenceKeys(ctx)
+	crashPoint("keys fenced")
+	err = errors.Join(err, h.fenceCoarse(ctx))
+	h.unfenced = err != nil
+	h.partial, _ = errors.AsType[*cachesync.FenceError](err)
+	return h, err
+}
+
+func (h *fences) fenceKeys(ctx context.Context) (err error) {
+	keys := keysOf(h.owed.strict)
+	if len(keys) == 0 {
+		return nil
+	}
+	h.keys, err = h.engine.sync.Fence(ctx, keys)
+	h.keysOwed = err != nil
+	return err
+}
+
+func (h *fences) fenceCoarse(ctx context.Context) (err error) {
+	if len(h.owed.coarse) == 0 {
+		return nil
+	}
+	var barriers []string
+	for _, t := range h.owed.coarse {
+		barriers = append(barriers, t.Barrier)
+	}
+	if h.barriers, err = h.engine.sync.Fence(ctx, barriers); err == nil {
+		crashPoint("barred")
+		_, err = h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...))
+	}
+	h.coarseOwed = err != nil
+	return err
+}
+
+// end carries out step 5. Nothing that goes wrong here is the caller's to know.
+func (h *fences) end(ctx context.Context, oc outcome) {
+	ctx = context.WithoutCancel(ctx)
+	switch oc {
+	case outcomeCommitted:
+		h.engine.stats.committed.Add(1)
+		h.apply(ctx)
+	case outcomeAborted:
+		h.engine.stats.rolledBack.Add(1)
+		h.release(ctx)
+	case outcomeInDoubt:
+		h.engine.stats.inDoubt.Add(1)
+		h.absentMeanwhile()
+		h.engine.doubts.add(h)
+	}
+}
+
+func (h *fences) apply(ctx context.Context) {
+	h.countUnfenced()
+	h.owe()
+	if h.keys != nil {
+		h.keys.Apply(ctx, h.owed.strict)
+	}
+	crashPoint("keys applied")
+	if h.barriers != nil {
+		h.barriers.Abort(ctx) // a barrier holds no value: ending it is all
+	}
+	if len(h.owed.eventual) > 0 {
+		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
+	}
+}
+
+func (h *fences) countUnfenced() {
+	if h.unfenced {
+		h.engine.stats.unfenced.Add(1)
+	}
+}
+
+// owe remembers what could not be fenced, to be made absent when Redis answers.
+func (h *fences) owe() {
+	e := h.engine
+	if h.keysOwed {
+		e.sync.Owe(keysOf(h.owed.strict))
+	}
+	if h.coarseOwed {
+		for _, t := range h.owed.coarse {
+			e.sync.OweSweep(t.Barrier, globsOf(t))
+		}
+	}
+}
+
+// release gives the fences back after what is certainly no commit.
+func (h *fences) release(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	if h.partial != nil {
+		h.partial.Abort(ctx)
+	}
+	if h.keys != nil {
+		h.keys.Abort(ctx)
+	}
+	if h.barriers != nil {
+		h.barriers.Abort(ctx)
+	}
+}
+
+// absentMeanwhile is for an outcome in doubt: what no fence keeps out of use goes at once.
+func (h *fences) absentMeanwhile() {
+	h.owe()
+	h.engine.sync.Owe(keysOf(h.owed.eventual))
+}
+
+// finish is for a transaction that is over for certain and of which nobody knows how: no
+// payload is stored, and those of other writers who met this one are not, either.
+func (h *fences) finish(ctx context.Context) {
+	h.absentMeanwhile()
+	if h.keys != nil {
+		h.keys.Apply(ctx, nil)
+	}
+	if h.barriers != nil {
+		h.barriers.Abort(ctx)
+	}
+}
+
+// expire is for an outcome that cannot be asked for. The strict keys stay fenced until
+// the fence expires. Keys without a fence are made absent once more when a fence would
+// have expired, since the COMMIT may land in between.
+func (h *fences) expire() {
+	h.leave()
+	if h.keysOwed || h.coarseOwed || len(h.owed.eventual) > 0 {
+		h.absentMeanwhile()
+		time.AfterFunc(h.engine.cfg.FenceLife, h.absentMeanwhile) // harmless after the engine was closed
+	}
+}
+
+// leave ends the fences' renewal and nothing else.
+func (h *fences) leave() {
+	if h.keys != nil {
+		h.keys.Leave()
+	}
+	if h.barriers != nil {
+		h.barriers.Leave()
+	}
+}
+
+func keysOf(entries map[string]cachesync.Entry) []string {
+	keys := make([]string, 0, len(entries))
+	for k := range entries {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+func globsOf(tables ...*rules.Table) []string {
+	var globs []string
+	for _, t := range tables {
+		globs = append(globs, t.Rule.Globs()...)
+	}
+	return globs
+}
