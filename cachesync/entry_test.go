@@ -43,7 +43,7 @@ func TestGetReadsWhatWasStored(t *testing.T) {
 	ctx := t.Context()
 	// Bytes that a text-minded script or decoder would change.
 	payload := "\"\x00\xff}\\u0000\",\"data\":"
-	for _, format := range []Format{Envelope, Plain} {
+	for _, format := range allFormats {
 		before := c.rdb.Time(ctx).Val().Truncate(time.Millisecond)
 		if r := mustFence(t, c, key).Apply(ctx, map[string]Entry{key: entry(format, payload, 5)}); r.Stored != 1 {
 			t.Fatalf("%s: %+v", format, r)
@@ -74,7 +74,7 @@ func TestDamagedValueIsReplaced(t *testing.T) {
 	c, key := shared(t)
 	ctx := t.Context()
 	names, _ := siblingsOf(key)
-	for _, format := range []Format{Envelope, Plain} {
+	for _, format := range allFormats {
 		mustFence(t, c, key).Apply(ctx, map[string]Entry{key: entry(format, `{"n":5}`, 5)})
 		value := c.rdb.Get(ctx, key).Val()
 		c.rdb.Set(ctx, key, strings.Replace(value, `"n":5`, `"n":6`, 1), time.Minute)

@@ -50,7 +50,7 @@ type party struct {
 // returns anything older, whatever writers, readers, crashes and strangers do
 // meanwhile; and when all is quiet a key holds the row or nothing.
 func TestNeverStale(t *testing.T) {
-	for _, format := range []Format{Envelope, Plain} {
+	for _, format := range allFormats {
 		t.Run(format.String(), func(t *testing.T) {
 			rdb := dial(t, testenv.RealRedis(t))
 			d := &table{prefix: testenv.KeyPrefix(t)}
