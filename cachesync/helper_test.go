@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,27 @@ func lookAtEntry(t testing.TB, rdb redis.UniversalClient, names siblings) (found
 		t.Errorf("%s: a header without a value", names.key)
 	}
 	return found
+}
+
+// dump gives all that Redis holds of a key, as text.
+func dump(t testing.TB, rdb redis.UniversalClient, key string) string {
+	t.Helper()
+	ctx := context.Background()
+	var lines []string
+	for _, name := range rdb.Keys(ctx, "*"+key+"*").Val() {
+		switch kind := rdb.Type(ctx, name).Val(); kind {
+		case "string":
+			lines = append(lines, name+" = "+rdb.Get(ctx, name).Val()+"\n")
+		case "hash":
+			for field, text := range rdb.HGetAll(ctx, name).Val() {
+				lines = append(lines, name+" "+field+" "+text+"\n")
+			}
+		default:
+			lines = append(lines, name+" is a "+kind+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
 
 // lookBehind fails the test where a pointer leads nowhere, or soon will.
