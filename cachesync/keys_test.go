@@ -178,10 +178,13 @@ func TestOnACluster(t *testing.T) {
 	for _, key := range []string{"c:{new}:2", "c:3"} {
 		fillAndRead(t, c, key, Versioned)
 	}
-	// Somebody else's pointer leads to another slot, where a script may not go.
+	// A pointer to another key's version leads to another slot, where a script may not
+	// go, and to another row.
 	names, _ := siblingsOf("c:4")
-	rdb.Set(t.Context(), names.pointer, "elsewhere", time.Minute)
-	rdb.Set(t.Context(), names.meta, "{}", time.Minute)
+	others, _ := siblingsOf("c:3")
+	for from, to := range map[string]string{others.pointer: names.pointer, others.meta: names.meta} {
+		rdb.Set(t.Context(), to, rdb.Get(t.Context(), from).Val(), time.Minute)
+	}
 	if _, ok, err := c.Get(t.Context(), "c:4", Versioned, testSchema); ok || err != nil {
 		t.Errorf("behind somebody else's pointer: %v, %v", ok, err)
 	}
