@@ -261,6 +261,7 @@ func TestEventualOutageAfterCommit(t *testing.T) {
 	for _, format := range allFormats {
 		for _, ends := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/the process ends: %v", format, ends), func(t *testing.T) {
+				t.Parallel()
 				l := newEventual(t, format, nil)
 				writer := &eventualLedger{l.beside(ledgerSetup{redis: l.proxy.URL, rule: eventualRule, format: format}), l.proxy, l.step}
 				l.cache = l.beside(ledgerSetup{rule: eventualRule, format: format}).cache // past the proxy: another process
