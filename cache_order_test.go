@@ -83,7 +83,11 @@ func (l *ledger) reset(t *testing.T) {
 	if _, err := l.plain.Exec("UPDATE accounts SET n = 0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.rdb.Del(context.Background(), l.key(1), l.control(1)).Err(); err != nil {
+	names, err := l.rdb.Keys(context.Background(), "*"+l.key(1)+"*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.rdb.Del(context.Background(), append(names, l.control(1))...).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -181,14 +185,20 @@ func TestReaderMeetsWriterAtEveryStep(t *testing.T) {
 		name, text string
 		points     []string
 		refused    bool // by COMMIT
+		format     string
 	}{
-		{"coarse", coarseOne, []string{"settled", "fenced", "committed"}, false},
-		{"lock first", "UPDATE accounts SET n = 1 WHERE abs(id) = 1", []string{"settled", "fenced", "committed"}, false},
-		{"fence first", "UPDATE accounts SET n = 1 WHERE id = 1", []string{"fenced", "committed"}, false},
-		{"refused", "UPDATE accounts SET n = 1, owner = 99 WHERE abs(id) = 1", []string{"settled", "fenced", "committed"}, true},
+		{"coarse", coarseOne, []string{"settled", "fenced", "committed"}, false, ""},
+		{"coarse, hash", coarseOne, []string{"settled", "fenced", "committed"}, false, "hash"},
+		{"coarse, versioned", coarseOne, []string{"settled", "fenced", "committed"}, false, "versioned"},
+		{"lock first", "UPDATE accounts SET n = 1 WHERE abs(id) = 1", []string{"settled", "fenced", "committed"}, false, ""},
+		{"lock first, plain", "UPDATE accounts SET n = 1 WHERE abs(id) = 1", []string{"settled", "fenced", "committed"}, false, "plain"},
+		{"fence first", "UPDATE accounts SET n = 1 WHERE id = 1", []string{"fenced", "committed"}, false, ""},
+		{"fence first, hash", "UPDATE accounts SET n = 1 WHERE id = 1", []string{"fenced", "committed"}, false, "hash"},
+		{"fence first, versioned", "UPDATE accounts SET n = 1 WHERE id = 1", []string{"fenced", "committed"}, false, "versioned"},
+		{"refused", "UPDATE accounts SET n = 1, owner = 99 WHERE abs(id) = 1", []string{"settled", "fenced", "committed"}, true, ""},
 	} {
 		t.Run(w.name, func(t *testing.T) {
-			l := newLedger(t, ledgerSetup{})
+			l := newLedger(t, ledgerSetup{format: w.format})
 			g := newGatedCache(l)
 			filled := 0
 			for _, p := range placements(len(w.points) + 1) {

@@ -3,8 +3,10 @@ package wtcache_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,43 +24,72 @@ const (
 // anything older. Every account counts its committed writes; a reader notes what was
 // acknowledged before it starts and must not see less.
 func TestPromiseUnderConcurrency(t *testing.T) {
-	l := newLedger(t, ledgerSetup{})
-	l.db.SetMaxOpenConns(2 * promiseWorkers)
-	p := &promise{ledger: l}
+	for _, formats := range [][]string{{"envelope"}, {"plain"}, {"hash"}, {"versioned"}, {"versioned", "hash", "plain"}} {
+		t.Run(strings.Join(formats, " beside "), func(t *testing.T) {
+			l := newLedger(t, ledgerSetup{format: formats[0]})
+			releases := []*ledger{l}
+			for _, format := range formats[1:] {
+				releases = append(releases, l.beside(ledgerSetup{format: format}))
+			}
+			keepPromise(t, promiseOps, releases...)
+			s := l.stats()
+			t.Logf("%d fence first, %d lock first, %d in all committed, %d hits, %d fills, %d bypasses", s.FenceFirst, s.LockFirst, s.Committed, s.Hits, s.Fills, s.Bypasses)
+			enough := uint64(len(formats))
+			if s.FenceFirst < 100/enough || s.LockFirst < 100/enough || s.Hits < 1000/enough || s.Fills < 50/enough || s.Bypasses < 20/enough {
+				t.Errorf("the mix is too thin to see anything: %+v", s)
+			}
+		})
+	}
+}
+
+// keepPromise spreads so many operations over the ledgers, which are one table opened
+// several times.
+func keepPromise(t *testing.T, ops int64, releases ...*ledger) {
+	t.Helper()
+	shared := &promised{ops: ops}
 	var all sync.WaitGroup
-	for worker := range uint64(promiseWorkers) {
-		all.Go(func() { p.work(rand.New(rand.NewPCG(worker, 1))) })
+	for worker := range promiseWorkers {
+		l := releases[worker%len(releases)]
+		l.db.SetMaxOpenConns(2 * promiseWorkers)
+		p := &promise{ledger: l, promised: shared}
+		all.Go(func() { p.work(rand.New(rand.NewPCG(uint64(worker), 1))) })
 	}
 	all.Wait()
-	l.wantTrue()
+	for _, l := range releases {
+		l.wantTrue()
+	}
+	l := releases[0]
 	for id := 1; id <= promiseKeys; id++ {
-		if got, want := int64(l.row(id)), p.acknowledged[id].Load(); got != want {
+		if got, want := int64(l.row(id)), shared.acknowledged[id].Load(); got != want {
 			t.Errorf("account %d counts %d writes, %d were acknowledged", id, got, want)
 		}
 		if l.fenced(id) {
 			t.Errorf("account %d is fenced although all is quiet", id)
 		}
 	}
-	s := l.stats()
-	t.Logf("%d fence first, %d lock first, %d in all committed, %d hits, %d fills, %d bypasses", s.FenceFirst, s.LockFirst, s.Committed, s.Hits, s.Fills, s.Bypasses)
-	if s.FenceFirst < 100 || s.LockFirst < 100 || s.Hits < 1000 || s.Fills < 50 || s.Bypasses < 20 {
-		t.Errorf("the mix is too thin to see anything: %+v", s)
-	}
 }
 
 type promise struct {
 	*ledger
-	ops          atomic.Int64
+	*promised
+}
+
+// promised is what all readers and writers know.
+type promised struct {
+	ops          int64
+	done         atomic.Int64
 	acknowledged [promiseKeys + 1]atomic.Int64
 }
 
 func (p *promise) work(r *rand.Rand) {
-	for p.ops.Add(1) <= promiseOps && !p.t.Failed() {
+	for p.done.Add(1) <= p.ops && !p.t.Failed() {
 		id := 1 + r.IntN(promiseKeys)
 		var err error
 		switch n := r.IntN(200); {
-		case n < 170:
+		case n < 150:
 			err = p.look(id)
+		case n < 170:
+			err = p.lookUnaware(id)
 		case n < 180:
 			err = p.count("UPDATE accounts SET n = n + 1 WHERE id = $1 RETURNING n", id)
 		case n < 188:
@@ -87,6 +118,23 @@ func (p *promise) look(id int) error {
 		p.t.Errorf("a read of account %d gave %d, which was rolled back (%+v)", id, a.N, read)
 	}
 	return err
+}
+
+// lookUnaware reads what is in Redis as a program does that knows nothing of us.
+func (p *promise) lookUnaware(id int) error {
+	least := p.acknowledged[id].Load()
+	payload, there, err := readUnaware(context.Background(), p.rdb, p.key(id), p.format)
+	if err != nil || !there {
+		return err
+	}
+	var a account
+	if err := json.Unmarshal(payload, &a); err != nil {
+		return err
+	}
+	if a.ID == id && (int64(a.N) < least || a.N >= uncommitted) {
+		p.t.Errorf("%q was in Redis for account %d although %d was acknowledged before", payload, id, least)
+	}
+	return nil
 }
 
 // acknowledge notes a count that a writer was told of.

@@ -321,10 +321,8 @@ func (ch *change) entry(i int) cachesync.Entry {
 }
 
 func cacheFormat(f rules.Format) cachesync.Format {
-	if f == rules.FormatPlain {
-		return cachesync.Plain
-	}
-	return cachesync.Envelope
+	format, _ := cachesync.FormatOf(string(f)) // a rule has none but these
+	return format
 }
 
 // eventual says whether a table's writes go without fences.

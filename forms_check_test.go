@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache"
 )
@@ -199,21 +198,29 @@ func decodeJSON(t *testing.T, text []byte) any {
 // nothing of the driver would decode it.
 func (w *world) cached(t *testing.T, key string, e *entry) (payload any, ok bool) {
 	t.Helper()
-	raw, err := w.rdb.Get(t.Context(), key).Bytes()
-	if errors.Is(err, redis.Nil) {
+	format := e.format
+	if e.plain {
+		format = "plain"
+	}
+	raw, ok, err := readUnaware(t.Context(), w.rdb, key, format)
+	if err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	if !ok {
 		return nil, false
 	}
-	if err != nil {
-		t.Fatal(err)
+	return decodeJSON(t, raw), true
+}
+
+var versionKey = regexp.MustCompile(`:v[0-9a-f]{24}(-[A-Z2-7]+)?$`)
+
+// pointsTo gives the key whose pointer a name is, else the name.
+func pointsTo(name string) string {
+	base, ok := strings.CutSuffix(name, ":current")
+	if tag, wrapped := strings.CutPrefix(base, "{"); ok && wrapped && strings.HasSuffix(tag, "}") {
+		return strings.TrimSuffix(tag, "}")
 	}
-	if e.plain {
-		return decodeJSON(t, raw), true
-	}
-	var envelope struct{ Data json.RawMessage }
-	if err := json.Unmarshal(raw, &envelope); err != nil {
-		t.Fatalf("%s: decode %q: %v", key, raw, err)
-	}
-	return decodeJSON(t, envelope.Data), true
+	return base
 }
 
 // judge holds every key in Redis, and every key that ever was a row's, against the
@@ -252,11 +259,11 @@ func (w *world) judgeShared(t *testing.T, before, after snapshot) {
 func (w *world) judgeStrays(t *testing.T, known map[string]rowOf, before, after snapshot) {
 	t.Helper()
 	for _, key := range w.keys(t) {
-		_, isRow := known[key]
+		_, isRow := known[pointsTo(key)]
 		_, wasShared := before.shared[key]
 		_, isShared := after.shared[key]
 		switch {
-		case isRow, wasShared, isShared, strings.HasSuffix(key, ":wtm"):
+		case isRow, wasShared, isShared, strings.HasSuffix(key, ":wtm"), versionKey.MatchString(key):
 		case strings.HasSuffix(key, ":wt"):
 			t.Errorf("%s is left behind: a fence or lease outlives its write", key)
 		default:

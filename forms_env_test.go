@@ -45,6 +45,7 @@ type entry struct {
 	row    string // SQL for the payload over the row t; row_to_json(t.*) by default
 	when   string // SQL over the row t; always by default
 	plain  bool   // the bare payload is stored
+	format string // "" is envelope, or plain
 	loose  bool   // equal values have several texts, so that a row is found by other keys than its own
 	absent bool   // writes leave the key empty: strategy invalidate, eventual inserts, AFTER triggers
 }

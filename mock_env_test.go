@@ -215,7 +215,7 @@ func (s scripts) note(cmds []redis.Cmder) {
 		s.log.mu.Lock()
 		parts = append(parts, name+" "+strings.TrimPrefix(fmt.Sprint(args[3]), s.log.prefix))
 		if name == "fence" {
-			s.log.tokens = append(s.log.tokens, fmt.Sprint(args[6]))
+			s.log.tokens = append(s.log.tokens, fmt.Sprint(args[3+args[2].(int)])) // behind the keys
 		}
 		s.log.mu.Unlock()
 	}

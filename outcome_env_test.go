@@ -49,6 +49,7 @@ type ledger struct {
 	db                  *sql.DB       // under test
 	cache               *wtcache.Cache
 	heard               *heard
+	format              string // of the entries; "" is the default
 }
 
 type ledgerSetup struct {
@@ -56,6 +57,7 @@ type ledgerSetup struct {
 	postgres, redis string // URLs through which the driver under test goes
 	base            func(driver.Connector) driver.Connector
 	rule            string // further lines of the rule file
+	format          string // of the entries
 	hook            redis.Hook
 	config          func(*wtcache.Config)
 }
@@ -63,7 +65,7 @@ type ledgerSetup struct {
 // newLedger opens a ledger. What the setup leaves out are the servers that all tests share.
 func newLedger(t *testing.T, s ledgerSetup) *ledger {
 	t.Helper()
-	l := &ledger{t: t, prefix: testenv.KeyPrefix(t), heard: &heard{}}
+	l := &ledger{t: t, prefix: testenv.KeyPrefix(t), heard: &heard{}, format: s.format}
 	if s.server == "" {
 		s.server = testenv.Postgres(t)
 	}
@@ -124,7 +126,11 @@ func (l *ledger) rules(more string) fstest.MapFS {
 }
 
 func (l *ledger) ruleText(more string) string {
-	return fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
+	text := fmt.Sprintf("table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", l.schema, l.prefix, more)
+	if l.format != "" {
+		text += "format: " + l.format + "\n"
+	}
+	return text
 }
 
 func pgxConnector(t testing.TB, dsn string) driver.Connector {
@@ -229,20 +235,15 @@ func (l *ledger) read(id int) int {
 // entry looks at Redis itself.
 func (l *ledger) entry(id int) (n int, there bool) {
 	l.t.Helper()
-	text, err := l.rdb.Get(context.Background(), l.key(id)).Result()
-	if errors.Is(err, redis.Nil) {
-		return 0, false
-	}
-	var envelope struct {
-		Data account `json:"data"`
-	}
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &envelope)
+	payload, there, err := readUnaware(context.Background(), l.rdb, l.key(id), l.format)
+	var a account
+	if err == nil && there {
+		err = json.Unmarshal(payload, &a)
 	}
 	if err != nil {
 		l.t.Fatalf("look at account %d: %v", id, err)
 	}
-	return envelope.Data.N, true
+	return a.N, there
 }
 
 // row looks at Postgres itself.

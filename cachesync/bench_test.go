@@ -56,11 +56,44 @@ func BenchmarkBareGet(b *testing.B) {
 	}
 }
 
+// BenchmarkGet is a hit in each format, and the memory that the entry takes
+// (all its names, for a payload of 256 bytes).
 func BenchmarkGet(b *testing.B) {
-	c, key, _ := benchClient(b)
-	for b.Loop() {
-		if _, ok, err := c.Get(b.Context(), key, Envelope, testSchema); !ok || err != nil {
-			b.Fatal(ok, err)
-		}
+	c, prefix, entries := benchClient(b)
+	payload := string(entries[prefix].Payload)
+	for _, format := range allFormats {
+		b.Run(format.String(), func(b *testing.B) {
+			key := prefix + format.String()
+			store(b, c, key, entry(format, payload, 5))
+			for b.Loop() {
+				if _, ok, err := c.Get(b.Context(), key, format, testSchema); !ok || err != nil {
+					b.Fatal(ok, err)
+				}
+			}
+			b.ReportMetric(float64(memoryOf(b, c, key)), "redis-bytes")
+		})
 	}
+}
+
+// BenchmarkFenceApplyFormats is a write in each format.
+func BenchmarkFenceApplyFormats(b *testing.B) {
+	c, prefix, entries := benchClient(b)
+	payload := string(entries[prefix].Payload)
+	for _, format := range allFormats {
+		b.Run(format.String(), func(b *testing.B) {
+			key := prefix + format.String()
+			for b.Loop() {
+				store(b, c, key, entry(format, payload, 5))
+			}
+		})
+	}
+}
+
+// memoryOf is what Redis says that all names of a key take.
+func memoryOf(b *testing.B, c *Client, key string) (bytes int64) {
+	b.Helper()
+	for _, name := range c.rdb.Keys(b.Context(), "*"+key+"*").Val() {
+		bytes += c.rdb.MemoryUsage(b.Context(), name, 0).Val()
+	}
+	return bytes
 }

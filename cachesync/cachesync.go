@@ -105,6 +105,7 @@ type Client struct {
 	breaker        *gobreaker.CircuitBreaker[struct{}]
 	owed           *owed
 	stats          counters
+	foreignSeen    sync.Once // the first foreign key is reported, all are counted
 	hooks          hooks
 
 	ctx  context.Context // ends with Close; background work runs under it

@@ -18,10 +18,13 @@
 //	…                                     // the database snapshot, then BarrierHeld
 //	client.Fill(ctx, lease, entry)
 //
-// A value lives under its own key, everything else in a short-lived sibling in
-// the same slot, so that a hit is a plain GET and foreign readers see a value
-// or nothing. Every step is one script (lua/*.lua) that touches this key and
-// its siblings alone, and reads the server's clock.
+// A value lives under its own key (in Versioned, behind a pointer beside it), the
+// protocol's state in a short-lived sibling in the same slot, so that a hit is one
+// round trip, in most formats a plain GET, and foreign readers see a value or
+// nothing. Every step is one script (lua/*.lua) that touches this key and its
+// siblings alone, and reads the server's clock. The protocol does not know how
+// values are stored: store, remove and stored_version in lua/prelude.lua do, Get
+// and lease.lua read, and every step takes an entry away in whatever format it is.
 //
 // Redis 6.2 or later is needed, a single server, Sentinel or Cluster.
 package cachesync

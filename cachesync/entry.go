@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,15 +21,32 @@ const (
 	// Plain is the bare payload, with the header in a sibling key of the same
 	// life.
 	Plain
+	// Hash is a Redis hash with the fields data, version, written_at, checksum
+	// and schema.
+	Hash
+	// Versioned is the bare payload under a name of its version, a pointer that
+	// holds this name, and the header in a sibling key of the pointer's life.
+	Versioned
 )
+
+var formatNames = [...]string{"envelope", "plain", "hash", "versioned"}
 
 // String gives the name that rule files and scripts use.
 func (f Format) String() string {
-	if f == Plain {
-		return "plain"
+	if int(f) < len(formatNames) {
+		return formatNames[f]
 	}
-	return "envelope"
+	return "format " + strconv.Itoa(int(f))
 }
+
+// FormatOf gives the format of a name, and false for a name that is none's.
+func FormatOf(name string) (Format, bool) {
+	i := slices.Index(formatNames[:], name)
+	return Format(max(i, 0)), i >= 0
+}
+
+// endsHeader says whether the header stands by itself, not before the payload.
+func (f Format) endsHeader() bool { return f == Plain || f == Versioned }
 
 // Entry is what a committed write, or a reader's fill, stores under a key.
 type Entry struct {
@@ -110,11 +128,11 @@ func (e Entry) encode(version string) (encoded, error) {
 		return encoded{}, fmt.Errorf("%w: life %v is under a millisecond", ErrEntry, e.TTL)
 	case !(e.Jitter >= 0 && e.Jitter <= 1):
 		return encoded{}, fmt.Errorf("%w: jitter %v is not between 0 and 1", ErrEntry, e.Jitter)
-	case e.Format != Envelope && e.Format != Plain:
+	case int(e.Format) >= len(formatNames):
 		return encoded{}, fmt.Errorf("%w: format %d is unknown", ErrEntry, e.Format)
 	}
 	end := headData
-	if e.Format == Plain {
+	if e.Format.endsHeader() {
 		end = headEnd
 	}
 	return encoded{
@@ -170,32 +188,68 @@ const (
 	damaged
 )
 
-// decode reads a stored value. In Plain, meta is the sibling's text; without it
-// nothing is known about the value, so it is one of another schema.
-func decode(format Format, raw, meta, schema string) (Value, verdict) {
-	header, payload := raw, ""
-	switch {
-	case format == Plain:
-		header, payload = meta, raw
-		if len(meta) != atTail+len(headEnd) {
-			return Value{}, otherSchema
-		}
-	case len(raw) < atData+2 || raw[len(raw)-1] != '}' || raw[atTail:atData] != headData:
-		return Value{}, otherSchema
-	default:
-		payload = raw[atData : len(raw)-1]
-	}
-	if !strings.HasPrefix(header, headOpen) || !strings.EqualFold(header[atSchema:atTail], schema) {
+// decode reads the texts that Redis gave for a value of the format: in an
+// envelope the value; in Plain the value and its header; in Hash the fields in
+// the order of hashFields; in Versioned the pointer, the payload and the
+// header. What has not the format's shape is a value of another schema.
+func decode(format Format, texts []string, schema string) (Value, verdict) {
+	h, payload, ok := split(format, texts)
+	if !ok || !strings.EqualFold(h.schema, schema) {
 		return Value{}, otherSchema
 	}
-	written, err := strconv.ParseInt(header[atWritten:atWritten+13], 10, 64)
+	written, err := strconv.ParseUint(h.written, 10, 63)
 	bytes := []byte(payload)
-	if err != nil || header[atChecksum:atChecksum+8] != checksum(bytes) {
+	if err != nil || !isHex(h.version, versionDigits) || h.checksum != checksum(bytes) {
 		return Value{}, damaged
 	}
-	return Value{
-		Payload:   bytes,
-		Version:   header[atVersion : atVersion+versionDigits],
-		WrittenAt: time.UnixMilli(written),
-	}, valid
+	return Value{Payload: bytes, Version: h.version, WrittenAt: time.UnixMilli(int64(written))}, valid
+}
+
+// header is what is known of a payload, as the texts that are stored.
+type header struct {
+	version, written, checksum, schema string
+}
+
+// hashFields are the fields of an entry in Hash.
+var hashFields = [...]string{"data", "version", "written_at", "checksum", "schema"}
+
+// split takes the texts of decode apart.
+func split(format Format, texts []string) (h header, payload string, ok bool) {
+	switch {
+	case format == Envelope && len(texts) == 1:
+		raw := texts[0]
+		if len(raw) < atData+2 || raw[len(raw)-1] != '}' || raw[atTail:atData] != headData {
+			return header{}, "", false
+		}
+		h, ok = cut(raw)
+		return h, raw[atData : len(raw)-1], ok
+	case format == Plain && len(texts) == 2:
+		h, ok = cutAlone(texts[1])
+		return h, texts[0], ok
+	case format == Hash && len(texts) == len(hashFields):
+		h = header{texts[1], texts[2], texts[3], texts[4]}
+		return h, texts[0], len(h.schema) == schemaDigits
+	case format == Versioned && len(texts) == 3:
+		h, ok = cutAlone(texts[2])
+		// The header and what the pointer names are stored in one step. A header
+		// of another version was not written for this payload.
+		return h, texts[1], ok && isVersion(texts[0]) && strings.Contains(texts[0], versionMark+h.version)
+	}
+	return header{}, "", false
+}
+
+// cutAlone reads a header that stands by itself.
+func cutAlone(text string) (header, bool) {
+	if len(text) != atTail+len(headEnd) || text[atTail:] != headEnd {
+		return header{}, false
+	}
+	return cut(text)
+}
+
+// cut reads a header at its fixed offsets. The text is at least that long.
+func cut(text string) (h header, ok bool) {
+	const version, written, check = atVersion + versionDigits, atWritten + 13, atChecksum + 8
+	ok = text[:atVersion] == headOpen && text[version:atWritten] == headWritten &&
+		text[written:atChecksum] == headChecksum && text[check:atSchema] == headSchema
+	return header{text[atVersion:version], text[atWritten:written], text[atChecksum:check], text[atSchema:atTail]}, ok
 }

@@ -26,6 +26,10 @@ var (
 	// fence does not hold. The key is made absent.
 	ErrUnfenced = errors.New("wtcache: entry of a key that was not fenced")
 
+	// ErrForeign is reported when a reader meets a key that is in use for
+	// something else.
+	ErrForeign = errors.New("wtcache: key holds what is no entry")
+
 	// ErrDebtsLost is reported by Close when invalidations were still owed.
 	ErrDebtsLost = errors.New("wtcache: owed invalidations were lost")
 )

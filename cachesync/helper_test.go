@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ const (
 	foreignSchema = "ffffffff"
 	patience      = 20 * time.Second // for what must happen, however slow the machine
 )
+
+var allFormats = []Format{Envelope, Plain, Hash, Versioned}
 
 // version makes versions that differ only in bits that a double does not hold.
 func version(n int) string { return fmt.Sprintf("%08x%016x", 1, 1<<60+n) }
@@ -86,8 +89,8 @@ func mustFence(t testing.TB, c *Client, keys ...string) *Fence {
 }
 
 // look describes all that Redis holds for a key: "absent", "value 5", "fill",
-// "lease", "fence 2 dirty floor 9". It fails the test where a part has no life
-// or has been left without its other part.
+// "lease", "fence 2 dirty floor 9". It fails the test where a part has no life,
+// has been left without its other part, or is there in two formats.
 func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 	t.Helper()
 	ctx := context.Background()
@@ -95,25 +98,7 @@ func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 	if !ok {
 		t.Fatalf("%q cannot have siblings", key)
 	}
-	var found []string
-	value, err := rdb.Get(ctx, names.key).Result()
-	if err != nil && err != redis.Nil {
-		t.Fatal(err)
-	}
-	meta := rdb.Get(ctx, names.meta).Val()
-	if value == "" && meta != "" {
-		t.Errorf("%s: meta without a value", key)
-	}
-	if value != "" {
-		header := value
-		if meta != "" {
-			header = meta
-		}
-		if len(header) < atTail {
-			t.Fatalf("%s holds %q", key, value)
-		}
-		found = append(found, describeVersion("value", header[atVersion:atVersion+versionDigits]))
-	}
+	found := lookAtEntry(t, rdb, names)
 	switch kind := rdb.Type(ctx, names.control).Val(); kind {
 	case "none":
 	case "string":
@@ -123,7 +108,7 @@ func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 	default:
 		t.Errorf("%s: control key is a %s", key, kind)
 	}
-	for _, name := range []string{names.key, names.control, names.meta} {
+	for _, name := range []string{names.key, names.control, names.meta, names.pointer} {
 		if rdb.PTTL(ctx, name).Val() == -1 {
 			t.Errorf("%s would live for ever", name)
 		}
@@ -132,6 +117,74 @@ func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 		return "absent"
 	}
 	return strings.Join(found, " + ")
+}
+
+// lookAtEntry describes the entry in each format in which it is there.
+func lookAtEntry(t testing.TB, rdb redis.UniversalClient, names siblings) (found []string) {
+	t.Helper()
+	ctx := context.Background()
+	meta := rdb.Get(ctx, names.meta).Val()
+	if meta != "" && len(meta) != atTail+len(headEnd) {
+		t.Fatalf("%s holds %q", names.meta, meta)
+	}
+	switch kind := rdb.Type(ctx, names.key).Val(); kind {
+	case "none":
+	case "string":
+		header := meta
+		if header == "" {
+			header = rdb.Get(ctx, names.key).Val()
+		}
+		if len(header) < atTail {
+			t.Fatalf("%s holds %q", names.key, header)
+		}
+		found = append(found, describeVersion("value", header[atVersion:atVersion+versionDigits]))
+	case "hash":
+		found = append(found, describeVersion("value", rdb.HGet(ctx, names.key, "version").Val()))
+	default:
+		t.Errorf("%s is a %s", names.key, kind)
+	}
+	if pointer := rdb.Get(ctx, names.pointer).Val(); pointer != "" {
+		lookBehind(t, rdb, names, pointer, meta)
+		found = append(found, describeVersion("value", meta[atVersion:atVersion+versionDigits]))
+	}
+	if meta != "" && len(found) == 0 {
+		t.Errorf("%s: a header without a value", names.key)
+	}
+	return found
+}
+
+// dump gives all that Redis holds of a key, as text.
+func dump(t testing.TB, rdb redis.UniversalClient, key string) string {
+	t.Helper()
+	ctx := context.Background()
+	var lines []string
+	for _, name := range rdb.Keys(ctx, "*"+key+"*").Val() {
+		switch kind := rdb.Type(ctx, name).Val(); kind {
+		case "string":
+			lines = append(lines, name+" = "+rdb.Get(ctx, name).Val()+"\n")
+		case "hash":
+			for field, text := range rdb.HGetAll(ctx, name).Val() {
+				lines = append(lines, name+" "+field+" "+text+"\n")
+			}
+		default:
+			lines = append(lines, name+" is a "+kind+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// lookBehind fails the test where a pointer leads nowhere, or soon will.
+func lookBehind(t testing.TB, rdb redis.UniversalClient, names siblings, pointer, meta string) {
+	t.Helper()
+	ctx := context.Background()
+	if meta == "" || !strings.HasPrefix(pointer, names.version(meta[atVersion:atVersion+versionDigits])) {
+		t.Fatalf("%s leads to %q, its header is %q", names.pointer, pointer, meta)
+	}
+	first, second := rdb.PTTL(ctx, names.pointer).Val(), rdb.PTTL(ctx, pointer).Val()
+	if first < 0 || second < first {
+		t.Errorf("%s lives %v, the version that it names %v", names.pointer, first, second)
+	}
 }
 
 func describeVersion(what, v string) string {

@@ -5,29 +5,73 @@ import "strings"
 const (
 	controlSuffix = ":wt"
 	metaSuffix    = ":wtm"
+	pointerSuffix = ":current"
+	versionMark   = ":v" // then a version; then, for a fill, '-' and its nonce
 )
 
 // siblings are the names that belong to one key, all in its slot.
 type siblings struct {
-	key, control, meta string
+	key, control, meta, pointer string
+}
+
+// version names the key that holds a written version's payload.
+func (s siblings) version(version string) string {
+	return strings.TrimSuffix(s.pointer, pointerSuffix) + versionMark + version
+}
+
+// fill names the key that holds a fill's payload. Every fill has version 0, and whoever
+// follows the pointer may take a version key for something that never changes: two fills
+// under one name would give a reader who keeps payloads by that name the older of them
+// for ever, and one who stands between its two reads another entry than it was pointed
+// to. The nonce of the lease, which no other fill has or will have, keeps them apart.
+func (s siblings) fill(nonce string) string {
+	return s.version(fillVersion) + "-" + nonce
+}
+
+// isVersion says whether a name is built like a version key's.
+func isVersion(name string) bool {
+	at := strings.LastIndex(name, versionMark)
+	if at < 0 {
+		return false
+	}
+	version, nonce, isFill := strings.Cut(name[at+len(versionMark):], "-")
+	return isHex(version, versionDigits) && (!isFill || isNonce(nonce))
+}
+
+// isNonce knows what newToken makes.
+func isNonce(s string) bool {
+	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // siblingsOf names a key's siblings. It reports false for the few keys that
 // cannot have any: those that hold a '}' without a hash tag (no name built
 // around them hashes as they do), the empty key, and tagged keys that end like
-// a sibling's own name. Such keys are never cached, which is never stale.
+// a sibling's or a version key's own name. Such keys are never cached, which is never stale.
 func siblingsOf(key string) (siblings, bool) {
 	if isTagged(key) {
-		if strings.HasSuffix(key, controlSuffix) || strings.HasSuffix(key, metaSuffix) {
+		if _, isSibling := cutSuffix(key); isSibling || isVersion(key) {
 			return siblings{}, false
 		}
-		return siblings{key, key + controlSuffix, key + metaSuffix}, true
+		return siblingsAround(key, key), true
 	}
 	if key == "" || strings.Contains(key, "}") {
 		return siblings{}, false
 	}
-	tag := "{" + key + "}"
-	return siblings{key, tag + controlSuffix, tag + metaSuffix}, true
+	return siblingsAround(key, "{"+key+"}"), true
+}
+
+func siblingsAround(key, tag string) siblings {
+	return siblings{key, tag + controlSuffix, tag + metaSuffix, tag + pointerSuffix}
+}
+
+// cutSuffix gives what a sibling's name is built around.
+func cutSuffix(name string) (tag string, isSibling bool) {
+	for _, suffix := range []string{controlSuffix, metaSuffix, pointerSuffix} {
+		if tag, ok := strings.CutSuffix(name, suffix); ok {
+			return tag, true
+		}
+	}
+	return "", false
 }
 
 // isTagged follows Redis' rule: the text between the first '{' and the next
@@ -38,14 +82,13 @@ func isTagged(key string) bool {
 }
 
 // owners gives the keys that a name found in Redis may belong to: itself, and
-// those whose sibling it is.
+// those whose sibling it is. Version keys belong to nobody: without a pointer
+// they are out of use, and whoever still reads one may find it until it expires.
 func owners(name string) []string {
 	found := []string{name}
-	base, ok := strings.CutSuffix(name, controlSuffix)
+	base, ok := cutSuffix(name)
 	if !ok {
-		if base, ok = strings.CutSuffix(name, metaSuffix); !ok {
-			return found
-		}
+		return found
 	}
 	found = append(found, base)
 	if len(base) > 2 && base[0] == '{' && base[len(base)-1] == '}' {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -51,7 +52,12 @@ func TestSiblingsShareTheKeysSlot(t *testing.T) {
 		if slot(s.control) != slot(key) || slot(s.meta) != slot(key) {
 			t.Errorf("%q: slot %d, %q %d, %q %d", key, slot(key), s.control, slot(s.control), s.meta, slot(s.meta))
 		}
-		for _, name := range []string{s.key, s.control, s.meta} {
+		for _, name := range []string{s.pointer, s.version(version(5)), s.fill("ABC")} {
+			if slot(name) != slot(key) {
+				t.Errorf("%q: slot %d, %q %d", key, slot(key), name, slot(name))
+			}
+		}
+		for _, name := range []string{s.key, s.control, s.meta, s.pointer} {
 			if !slices.Contains(owners(name), key) {
 				t.Errorf("a sweep that finds %q does not know that it is %q's", name, key)
 			}
@@ -64,7 +70,9 @@ func TestSiblingsShareTheKeysSlot(t *testing.T) {
 func TestKeysWithoutSiblingsAreNeverCached(t *testing.T) {
 	c, prefix := shared(t)
 	ctx := t.Context()
-	for _, key := range []string{"", "}", "{}", "a}b", "{}{x}", prefix + "{5}:a:wt", prefix + "{5}:a:wtm"} {
+	for _, key := range []string{"", "}", "{}", "a}b", "{}{x}", prefix + "{5}:a:wt", prefix + "{5}:a:wtm",
+		prefix + "{5}:a:current", prefix + "{5}:v" + version(5), prefix + "{5}:v" + fillVersion + "-ABC234",
+	} {
 		f := mustFence(t, c, key)
 		if r := f.Apply(ctx, map[string]Entry{key: entry(Envelope, "1", 5)}); r.Stored+r.Lost+len(r.Owed) != 0 {
 			t.Errorf("%q: %+v", key, r)
@@ -146,22 +154,42 @@ func TestOnACluster(t *testing.T) {
 	t.Cleanup(func() { rdb.Close() })
 	eventually(t, "the cluster is up", func() bool { return rdb.Set(t.Context(), "up", "1", 0).Err() == nil })
 	c := newTestClient(t, rdb, Options{})
-	keys, entries := manyKeys("c:", 1200, Plain)
-	if r := mustFence(t, c, keys...).Apply(t.Context(), entries); r.Stored != len(keys) {
-		t.Fatalf("%+v", r)
+	var keys []string
+	for _, format := range allFormats {
+		some, entries := manyKeys("c:"+format.String(), 600, format)
+		if r := mustFence(t, c, some...).Apply(t.Context(), entries); r.Stored != len(some) {
+			t.Fatalf("%+v", r)
+		}
+		if v, ok, err := c.Get(t.Context(), some[7], format, testSchema); !ok || err != nil || string(v.Payload) != "1" {
+			t.Errorf("%+v, %v, %v", v, ok, err)
+		}
+		keys = append(keys, some...)
 	}
-	if v, ok, err := c.Get(t.Context(), keys[7], Plain, testSchema); !ok || err != nil || string(v.Payload) != "1" {
-		t.Errorf("%+v, %v, %v", v, ok, err)
-	}
-	lease, err := c.Lease(t.Context(), "c:{new}:1", Envelope, testSchema)
+	lease, err := c.Lease(t.Context(), "c:{new}:1", Versioned, testSchema)
 	if err != nil || lease.State != LeaseGranted {
 		t.Fatalf("%+v, %v", lease, err)
 	}
 	if n, err := c.Sweep(t.Context(), []string{"c:*"}); err != nil || n != len(keys)+1 {
 		t.Errorf("swept %d of %d, %v", n, len(keys)+1, err)
 	}
-	if ok, err := c.Fill(t.Context(), lease, entry(Envelope, "1", 0)); ok || err != nil {
+	if ok, err := c.Fill(t.Context(), lease, entry(Versioned, "1", 0)); ok || err != nil {
 		t.Errorf("a swept lease was filled, or %v", err)
+	}
+	for _, key := range []string{"c:{new}:2", "c:3"} {
+		fillAndRead(t, c, key, Versioned)
+	}
+	// A pointer to another key's version leads to another slot, where a script may not
+	// go, and to another row.
+	names, _ := siblingsOf("c:4")
+	others, _ := siblingsOf("c:3")
+	for from, to := range map[string]string{others.pointer: names.pointer, others.meta: names.meta} {
+		rdb.Set(t.Context(), to, rdb.Get(t.Context(), from).Val(), time.Minute)
+	}
+	if _, ok, err := c.Get(t.Context(), "c:4", Versioned, testSchema); ok || err != nil {
+		t.Errorf("behind somebody else's pointer: %v, %v", ok, err)
+	}
+	if lease, err := c.Lease(t.Context(), "c:4", Versioned, testSchema); lease.State != LeaseBypass || err != nil {
+		t.Errorf("behind somebody else's pointer: %+v, %v", lease, err)
 	}
 }
 
@@ -173,4 +201,19 @@ func manyKeys(prefix string, n int, format Format) ([]string, map[string]Entry) 
 		entries[keys[i]] = entry(format, "1", 5)
 	}
 	return keys, entries
+}
+
+// fillAndRead is a reader who meets an absent key and one who comes after.
+func fillAndRead(t *testing.T, c *Client, key string, format Format) {
+	t.Helper()
+	lease, err := c.Lease(t.Context(), key, format, testSchema)
+	if err != nil || lease.State != LeaseGranted {
+		t.Fatalf("%s: %+v, %v", key, lease, err)
+	}
+	if ok, err := c.Fill(t.Context(), lease, entry(format, "7", 0)); !ok || err != nil {
+		t.Errorf("%s: fill %v, %v", key, ok, err)
+	}
+	if v, ok, err := c.Get(t.Context(), key, format, testSchema); !ok || err != nil || string(v.Payload) != "7" {
+		t.Errorf("%s: %+v, %v, %v", key, v, ok, err)
+	}
 }

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache/internal/testenv"
 )
@@ -44,26 +47,33 @@ type party struct {
 	doomed *Client // fences that end with their owner's crash, and soon
 	rng    *rand.Rand
 	format Format
+	// pointed is the newest version that a pointer of each row was seen to name.
+	pointed map[int]string
 }
 
 // The promise itself: a read that starts after a commit was acknowledged never
 // returns anything older, whatever writers, readers, crashes and strangers do
-// meanwhile; and when all is quiet a key holds the row or nothing.
+// meanwhile; and when all is quiet a key holds the row or nothing. That holds
+// for readers who know nothing of the protocol, too, and beside releases whose
+// rules name different formats.
 func TestNeverStale(t *testing.T) {
-	for _, format := range []Format{Envelope, Plain} {
-		t.Run(format.String(), func(t *testing.T) {
+	for _, formats := range [][]Format{{Envelope}, {Plain}, {Hash}, {Versioned}, {Hash, Versioned}, {Plain, Versioned, Envelope, Hash}} {
+		t.Run(fmt.Sprint(formats), func(t *testing.T) {
 			rdb := dial(t, testenv.RealRedis(t))
 			d := &table{prefix: testenv.KeyPrefix(t)}
 			steady := newTestClient(t, rdb, Options{FenceLife: time.Hour, LeaseLife: time.Hour})
 			doomed := newTestClient(t, rdb, Options{FenceLife: 40 * time.Millisecond, Deadline: 10 * time.Millisecond, Breaker: BreakerOptions{Failures: 1 << 20}})
 			var wg sync.WaitGroup
 			for i := range 10 {
-				p := &party{t, d, steady, doomed, rand.New(rand.NewPCG(uint64(i), 1)), format}
+				p := &party{t, d, steady, doomed, rand.New(rand.NewPCG(uint64(i), 1)), formats[i%len(formats)], map[int]string{}}
 				wg.Go(func() {
 					for range 400 {
-						if i < 5 {
+						switch {
+						case i < 5:
 							p.write()
-						} else {
+						case p.rng.IntN(4) == 0:
+							p.readUnaware()
+						default:
 							p.read()
 						}
 					}
@@ -75,12 +85,15 @@ func TestNeverStale(t *testing.T) {
 				t.Errorf("the parties hardly met: %+v", s)
 			}
 			for i := range d.rows {
-				value, ok, err := steady.Get(t.Context(), d.key(i), format, testSchema)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if want := d.rows[i].committed.Load(); ok && string(value.Payload) != strconv.FormatInt(want, 10) {
-					t.Errorf("when all is quiet, row %d is %d and its entry %s", i, want, value.Payload)
+				look(t, rdb, d.key(i))
+				for _, format := range formats {
+					value, ok, err := steady.Get(t.Context(), d.key(i), format, testSchema)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if want := d.rows[i].committed.Load(); ok && string(value.Payload) != strconv.FormatInt(want, 10) {
+						t.Errorf("when all is quiet, row %d is %d and its entry %s", i, want, value.Payload)
+					}
 				}
 			}
 			if _, err := steady.Sweep(context.Background(), []string{d.prefix + "*"}); err != nil {
@@ -161,6 +174,54 @@ func (p *party) read() {
 	got := p.lookUp(i)
 	if got < acknowledged {
 		p.t.Errorf("row %d: read %d after the commit of %d was acknowledged", i, got, acknowledged)
+	}
+}
+
+// readUnaware reads as a program does that knows nothing of wtcache. Envelope
+// and Plain are told apart by what they look like; nothing else is known of them.
+func (p *party) readUnaware() {
+	i := p.pick()
+	if p.format == Versioned {
+		p.readPointed(i)
+		return
+	}
+	acknowledged := p.d.rows[i].committed.Load()
+	text, ok, err := foreignRead(context.Background(), p.c.rdb, p.d.key(i), p.format)
+	p.check(err)
+	if !ok || strings.HasPrefix(text, headOpen) {
+		return
+	}
+	if got, err := strconv.ParseInt(text, 10, 64); err != nil || got < acknowledged {
+		p.t.Errorf("row %d: an unaware reader of %s read %q after the commit of %d was acknowledged", i, p.format, text, acknowledged)
+	}
+}
+
+// readPointed follows a pointer, and stands a while between its two reads.
+func (p *party) readPointed(i int) {
+	ctx := context.Background()
+	names, _ := siblingsOf(p.d.key(i))
+	acknowledged := p.d.rows[i].committed.Load()
+	name, err := p.c.rdb.Get(ctx, names.pointer).Result()
+	if errors.Is(err, redis.Nil) {
+		return
+	}
+	p.check(err)
+	time.Sleep(time.Duration(p.rng.IntN(400)) * time.Microsecond) // a slow reader
+	text, err := p.c.rdb.Get(ctx, name).Result()
+	if err != nil {
+		p.t.Errorf("row %d: the pointer named %s, and there: %v", i, name, err)
+	}
+	if got, err := strconv.ParseInt(text, 10, 64); err != nil || got < acknowledged {
+		p.t.Errorf("row %d: %s led to %q after the commit of %d was acknowledged", i, name, text, acknowledged)
+	}
+	if written := !strings.Contains(name, fillVersion); written {
+		if name < p.pointed[i] {
+			p.t.Errorf("row %d: the pointer moved back, from %s to %s", i, p.pointed[i], name)
+		}
+		p.pointed[i] = name
+		if want := names.version(fmt.Sprintf("%024x", p.number(Value{Payload: []byte(text)}))); name != want {
+			p.t.Errorf("row %d: %s holds what belongs to %s", i, name, want)
+		}
 	}
 }
 

@@ -30,8 +30,9 @@ type LeaseResult struct {
 	nonce string
 }
 
-// Get reads a key with one GET (Plain: two in one pipeline). The schema is the
-// one that the reader understands, 8 hex digits: a value of another schema or
+// Get reads a key in one round trip: a GET (Plain: two in one pipeline; Hash: an
+// HMGET; Versioned: a script that writes nothing, since what the pointer names
+// is not known before). The schema is the one that the reader understands, 8 hex digits: a value of another schema or
 // format, and a damaged one, count as absent. An error wraps ErrUnavailable or
 // the caller's context error; the reader then reads the database and does not
 // fill.
@@ -41,26 +42,70 @@ func (c *Client) Get(ctx context.Context, key string, format Format, schema stri
 		c.stats.Uncacheable.Add(1)
 		return Value{}, false, nil
 	}
+	texts, err := c.fetch(ctx, names, format)
+	if err != nil {
+		return Value{}, false, err
+	}
+	if len(texts) == 0 {
+		c.stats.Misses.Add(1)
+		return Value{}, false, nil
+	}
+	value, found := decode(format, texts, schema)
+	return value, c.judge(found), nil
+}
+
+// fetch gives the texts that decode takes, none where the key is absent. A key
+// of another Redis type is absent, too.
+func (c *Client) fetch(ctx context.Context, names siblings, format Format) (texts []string, err error) {
+	if format == Versioned {
+		k := followCall(names)
+		c.run(ctx, k)
+		return k.texts()
+	}
+	for _, r := range c.do(ctx, c.rdb, fetchCommands(ctx, names, format)) {
+		switch val := r.val.(type) {
+		case string:
+			texts = append(texts, val)
+		case []any:
+			texts = fieldsOf(val)
+		default:
+			if r.err != nil && !errors.Is(r.err, redis.Nil) && !redis.HasErrorPrefix(r.err, "WRONGTYPE") {
+				return nil, explain(ctx, r.err)
+			}
+			if len(texts) == 0 {
+				return nil, nil // a plain header without its value
+			}
+		}
+	}
+	return texts, nil
+}
+
+func fetchCommands(ctx context.Context, names siblings, format Format) []redis.Cmder {
+	if format == Hash {
+		args := []any{"hmget", names.key}
+		for _, field := range hashFields {
+			args = append(args, field)
+		}
+		return []redis.Cmder{onceCmd{redis.NewCmd(ctx, args...)}}
+	}
 	cmds := []redis.Cmder{onceCmd{redis.NewCmd(ctx, "get", names.key)}}
 	if format == Plain {
 		cmds = append(cmds, onceCmd{redis.NewCmd(ctx, "get", names.meta)})
 	}
-	var texts [2]string
-	for i, r := range c.do(ctx, c.rdb, cmds) {
-		switch text, isText := r.val.(string); {
-		case errors.Is(r.err, redis.Nil), redis.HasErrorPrefix(r.err, "WRONGTYPE"):
-		case r.err != nil:
-			return Value{}, false, explain(ctx, r.err)
-		case isText:
-			texts[i] = text
+	return cmds
+}
+
+// fieldsOf gives the fields of a hash, none unless all are there.
+func fieldsOf(list []any) []string {
+	texts := make([]string, len(list))
+	for i, field := range list {
+		text, ok := field.(string)
+		if !ok {
+			return nil
 		}
+		texts[i] = text
 	}
-	if texts[0] == "" {
-		c.stats.Misses.Add(1)
-		return Value{}, false, nil
-	}
-	value, found := decode(format, texts[0], texts[1], schema)
-	return value, c.judge(found), nil
+	return texts
 }
 
 // judge counts what a reader found and says whether it is of use.
@@ -109,9 +154,12 @@ func (c *Client) lease(ctx context.Context, names siblings, format Format, schem
 	if err != nil {
 		return result, false, err
 	}
+	if len(texts) == 0 {
+		return result, false, errors.New("decode script answer: got an empty list")
+	}
 	switch texts[0] {
 	case "value":
-		value, found := decode(format, texts[1], texts[2], schema)
+		value, found := decode(format, texts[1:], schema)
 		if c.judge(found) {
 			return LeaseResult{State: LeaseValue, Value: value}, false, nil
 		}
@@ -120,10 +168,19 @@ func (c *Client) lease(ctx context.Context, names siblings, format Format, schem
 		c.stats.LeasesGranted.Add(1)
 		return LeaseResult{State: LeaseGranted, names: names, nonce: nonce}, false, nil
 	case "foreign":
-		c.stats.SchemaMismatches.Add(1)
+		c.foreign(names)
 	}
 	c.stats.LeasesBypassed.Add(1)
 	return result, false, nil
+}
+
+// foreign counts a key that is in use for something else, and reports the first.
+func (c *Client) foreign(names siblings) {
+	c.stats.ForeignKeys.Add(1)
+	c.foreignSeen.Do(func() {
+		c.report("a key of a rule is in use for something else, and is never filled until a write replaces that",
+			&KeysError{Op: "lease", Keys: []string{names.key}, Err: ErrForeign})
+	})
 }
 
 // Fill stores what a reader read under its lease, with version 0, and ends the

@@ -34,6 +34,8 @@ var (
 	applyCASLua string
 	//go:embed lua/barrier.lua
 	barrierLua string
+	//go:embed lua/follow.lua
+	followLua string
 )
 
 // script is a Lua source and the digest that Redis knows it by.
@@ -41,8 +43,9 @@ type script struct {
 	source, digest string
 }
 
-func newScript(body string) *script {
-	source := prelude + "\n" + body
+func newScript(body string) *script { return newBareScript(prelude + "\n" + body) }
+
+func newBareScript(source string) *script {
 	sum := sha1.Sum([]byte(source))
 	return &script{source: source, digest: hex.EncodeToString(sum[:])}
 }
@@ -58,14 +61,17 @@ var (
 	invalidateScript = newScript(invalidateLua)
 	applyCASScript   = newScript(applyCASLua)
 	barrierScript    = newScript(barrierLua)
+	followScript     = newBareScript(followLua)
 )
 
 // call is one script to run on one key, and what came of it.
 type call struct {
 	script *script
 	names  siblings
-	args   []any
-	size   int // rough bytes of the arguments, for chunking
+	// versionKey, where set, is one more key: that of a payload in Versioned.
+	versionKey string
+	args       []any
+	size       int // rough bytes of the arguments, for chunking
 	// fresh, where set, mints the call a new token before it is issued again:
 	// a token goes out once.
 	fresh func()
@@ -75,7 +81,7 @@ type call struct {
 }
 
 func (s *script) on(names siblings, args ...any) *call {
-	return &call{script: s, names: names, args: args, size: 3 * len(names.meta)}
+	return &call{script: s, names: names, args: args, size: 4 * len(names.pointer)}
 }
 
 // command spells the call as EVALSHA, or as EVAL for a server that does not
@@ -85,8 +91,12 @@ func (k *call) command(full bool) []any {
 	if full {
 		name, text = "eval", k.script.source
 	}
-	args := make([]any, 0, 6+len(k.args))
-	args = append(args, name, text, 3, k.names.key, k.names.control, k.names.meta)
+	args := make([]any, 0, 8+len(k.args))
+	args = append(args, name, text, 4, k.names.key, k.names.control, k.names.meta, k.names.pointer)
+	if k.versionKey != "" {
+		args[2] = 5
+		args = append(args, k.versionKey)
+	}
 	return append(args, k.args...)
 }
 
@@ -114,13 +124,23 @@ func (k *call) number() (int64, error) {
 	return n, nil
 }
 
+// holds adds a payload that may be stored to the call, with the name that it
+// gets in Versioned.
+func (k *call) holds(e encoded, versionKey string) *call {
+	k.size += len(e.payload)
+	if e.format == Versioned && len(e.payload) > 0 {
+		k.versionKey = versionKey
+	}
+	return k
+}
+
 // texts is the script's answer as a list of texts, or the call's error.
 func (k *call) texts() ([]string, error) {
 	if k.err != nil {
 		return nil, k.err
 	}
 	list, ok := k.val.([]any)
-	if !ok || len(list) == 0 {
+	if !ok {
 		return nil, fmt.Errorf("decode script answer: got %T, want a list", k.val)
 	}
 	texts := make([]string, len(list))
@@ -160,8 +180,7 @@ func applyCall(names siblings, tokens *tokens, e encoded) *call {
 	for _, token := range tokens.earlier {
 		k.args = append(k.args, token)
 	}
-	k.size += len(e.payload)
-	return k
+	return k.holds(e, names.version(e.version))
 }
 
 func abortCall(names siblings, tokens *tokens) *call {
@@ -183,8 +202,7 @@ func leaseCall(names siblings, nonce *string, life time.Duration, format Format,
 
 func fillCall(names siblings, nonce string, e encoded) *call {
 	k := fillScript.on(names, nonce, e.format.String(), e.ttlMillis, e.head, e.tail, e.payload)
-	k.size += len(e.payload)
-	return k
+	return k.holds(e, names.fill(nonce))
 }
 
 func releaseCall(names siblings, nonce string) *call {
@@ -198,10 +216,14 @@ func invalidateCall(names siblings, version string) *call {
 
 func applyCASCall(names siblings, e encoded) *call {
 	k := applyCASScript.on(names, e.format.String(), e.ttlMillis, e.version, e.head, e.tail, e.payload)
-	k.size += len(e.payload)
-	return k
+	return k.holds(e, names.version(e.version))
 }
 
 func barrierCall(names siblings) *call {
 	return barrierScript.on(names)
+}
+
+// followCall reads an entry in Versioned.
+func followCall(names siblings) *call {
+	return followScript.on(names)
 }

@@ -225,7 +225,7 @@ var transitions = []struct{ state, action, answer, after string }{
 func TestTransitions(t *testing.T) {
 	c := newTestClient(t, dial(t, testenv.RealRedis(t)), Options{})
 	prefix := testenv.KeyPrefix(t)
-	for _, format := range []Format{Envelope, Plain} {
+	for _, format := range allFormats {
 		for i, row := range transitions {
 			t.Run(fmt.Sprintf("%s/%s/%s", format, row.state, row.action), func(t *testing.T) {
 				names, _ := siblingsOf(fmt.Sprintf("%s%s:%d", prefix, format, i))

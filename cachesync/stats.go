@@ -31,6 +31,7 @@ type Stats struct {
 	FillRefusals       int64 // the lease was gone
 	SchemaMismatches   int64 // values of another schema or format, read as absent
 	ChecksumMismatches int64 // damaged values, read as absent
+	ForeignKeys        int64 // leases refused: the key holds another Redis type that is not ours
 	Invalidations      int64
 	Sweeps             int64 // sweeps, both passes done
 	SweptKeys          int64
@@ -57,7 +58,7 @@ type counters struct {
 	Invalidations, Sweeps, SweptKeys     atomic.Int64
 	OwedTotal, Retries, BreakerOpens     atomic.Int64
 	InvalidEntries, UnfencedApplies      atomic.Int64
-	OwedDegraded                         atomic.Int64
+	OwedDegraded, ForeignKeys            atomic.Int64
 }
 
 // Stats reads the counters, each by itself: together they are no snapshot.
@@ -77,5 +78,6 @@ func (c *Client) Stats() Stats {
 		Owed: int64(c.Owed()), OwedTotal: s.OwedTotal.Load(), Retries: s.Retries.Load(),
 		BreakerOpens: s.BreakerOpens.Load(), InvalidEntries: s.InvalidEntries.Load(),
 		UnfencedApplies: s.UnfencedApplies.Load(), OwedDegraded: s.OwedDegraded.Load(),
+		ForeignKeys: s.ForeignKeys.Load(),
 	}
 }

@@ -127,7 +127,7 @@ func owned(names []string, glob string) []string {
 	for _, name := range names {
 		for _, key := range owners(name) {
 			s, ok := siblingsOf(key)
-			if ok && (name == s.key || name == s.control || name == s.meta) && matchGlob(glob, key) {
+			if ok && (name == s.key || name == s.control || name == s.meta || name == s.pointer) && matchGlob(glob, key) {
 				keys = append(keys, key)
 			}
 		}

@@ -86,6 +86,8 @@ entries:
 		{"when: open quote", "table: \"@.orgs\"\nkey: \"u:{id}\"\nwhen: name = 'x", []string{"is not closed"}},
 		{"overlap", "table: \"@.users\"\nentries:\n  - {name: a, key: \"u:{email}\", columns: [id]}\n  - {name: b, key: \"u:x{id}\", columns: [id]}", []string{
 			`rule0.yaml:4:20: key "u:x{id}" can be the same as "u:{email}" (entry "a" of @.users, rule0.yaml:3:20)`}},
+		{"overlap of names beside", "table: \"@.users\"\nentries:\n  - {name: a, key: \"u:{email}\", columns: [id]}\n  - {name: b, key: \"{{u:x{id}}}\", columns: [id]}", []string{
+			`rule0.yaml:4:20: key "{{u:x{id}}}" can need the same names beside it as "u:{email}" (entry "a" of @.users, rule0.yaml:3:20)`}},
 		{"no overlap of classes", "table: \"@.users\"\nentries:\n  - {name: a, key: \"u:{id}\", columns: [id]}\n  - {name: b, key: \"u:x{email}\", columns: [id]}", nil},
 		{"shared key is an entry's", "table: \"@.users\"\nkey: \"u:{id}\"\ncolumns: [id]\ninvalidate: [\"u:{email}\"]", []string{`rule0.yaml:4:14: key "u:{email}" can be the same as "u:{id}"`}},
 		{"via", "table: \"@.users\"\nkey: \"u:{id}\"\ncolumns: [id, email]\nvia: [\"@.active\", \"@.narrow\", \"@.stacked\"]", nil},

@@ -194,7 +194,7 @@ func (b *binder) overlaps(tables []*Table) {
 				}
 				return owner.class(column)
 			}) {
-				b.fault(a.at, fmt.Sprintf("key %q can be the same as %q (%s, %s)", a.template, o.template, o.what, o.at),
+				b.fault(a.at, fmt.Sprintf("key %q %s %q (%s, %s)", a.template, a.template.clash(o.template), o.template, o.what, o.at),
 					"give each entry a literal prefix of its own, such as \"user:email:\"")
 			}
 		}

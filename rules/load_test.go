@@ -253,6 +253,8 @@ func TestValues(t *testing.T) {
 		"ttl: 8760h":            func(e *Entry) bool { return e.TTL == 365*24*time.Hour },
 		"ttl: 1h30m":            func(e *Entry) bool { return e.TTL == 90*time.Minute },
 		"format: plain":         func(e *Entry) bool { return e.Format == FormatPlain },
+		"format: hash":          func(e *Entry) bool { return e.Format == FormatHash },
+		"format: versioned":     func(e *Entry) bool { return e.Format == FormatVersioned },
 		"strategy: invalidate":  func(e *Entry) bool { return e.Strategy == StrategyInvalidate },
 		"columns: ['\"A b\"']":  func(e *Entry) bool { return e.Columns[0] == "A b" },
 		"rename: {'\"A\"': x}":  func(e *Entry) bool { return e.Rename["A"] == "x" },

@@ -11,7 +11,8 @@ const (
 	ClassBool                 // true, false, t, f
 )
 
-// Overlap says whether some values make both templates render one key. classOf gives
+// Overlap says whether some values make both templates render one key, or keys that would
+// share the names that the protocol builds around them ("u:1" and "{u:1}"). classOf gives
 // the class of a template's column; nil means ClassText for all. The answer may be true
 // where it could be false, never the other way round: the values of a UUID are not
 // counted, and an encoded byte is any byte.
@@ -19,7 +20,10 @@ func Overlap(a, b *Template, classOf func(t *Template, column string) Class) boo
 	if classOf == nil {
 		classOf = func(*Template, string) Class { return ClassText }
 	}
-	return automatonOf(a, classOf).meets(automatonOf(b, classOf))
+	class := func(t *Template) func(string) Class {
+		return func(column string) Class { return classOf(t, column) }
+	}
+	return automatonOf(a.tagged(), class(a)).meets(automatonOf(b.tagged(), class(b)))
 }
 
 // automaton accepts the keys of a template (and, where exactness would cost more than it
@@ -34,12 +38,12 @@ type edge struct {
 	to    int
 }
 
-func automatonOf(t *Template, classOf func(*Template, string) Class) *automaton {
+func automatonOf(t *Template, classOf func(column string) Class) *automaton {
 	m := &automaton{}
 	at := m.state()
 	for i, literal := range t.literals {
 		if i > 0 {
-			at = m.value(at, t, classOf(t, t.placeholders[i-1].column))
+			at = m.value(at, t, classOf(t.placeholders[i-1].column))
 		}
 		for j := 0; j < len(literal); j++ {
 			next := m.state()

@@ -51,6 +51,10 @@ func TestOverlap(t *testing.T) {
 		{"a:{t}:{t2}", "a:{t}/{t2}", true},
 		{"{{o:{i}}}:u", "{{o:{i}}}:v", false},
 		{"{{o:{i}}}:u", "o:{t}", false},
+		{"{{o:{i}}}", "o:{i}", true}, // both would have {o:1}:wt and {o:1}:current
+		{"{{o:{t}}}", "o:{i}", true},
+		{"{{o:{i}}}", "o:{i}:u", false},
+		{"{{o:{i}}}", "p:{i}", false},
 		{"{{o:{i}}}:{t}", "{{o:{i}}}:u", true},
 		{"{t}", "user:{i}", true},
 		{"x{t}", "user:{i}", false},

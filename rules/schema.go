@@ -55,8 +55,9 @@ type FileEntry struct {
 	// Columns that have another name in the payload.
 	Rename map[string]string `json:"rename,omitempty"`
 	// envelope is JSON with a header (version, time, checksum) around the row; plain is
-	// the bare JSON row.
-	Format string `json:"format,omitempty" jsonschema:"enum=envelope,enum=plain,default=envelope"`
+	// the bare JSON row; hash is a Redis hash with the row in its field data; versioned
+	// keeps the bare row under a name of its version, which the key's :current names.
+	Format string `json:"format,omitempty" jsonschema:"enum=envelope,enum=plain,enum=hash,enum=versioned,default=envelope"`
 	// What a committed write does: write stores the new payload, invalidate makes the key
 	// absent.
 	Strategy string `json:"strategy,omitempty" jsonschema:"enum=write,enum=invalidate,default=write"`

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -19,9 +20,9 @@ import (
 //     between and behind them are encoded in values too. Read from the left, the
 //     first bare byte of that set ends the value.
 //
-// Some keys belong to the protocol: control keys end in ":wt" and ":wtm" and hold a
-// hash tag, barriers start with "wtcache:". Where a value would complete such a key,
-// one byte of the value is encoded.
+// Some keys belong to the protocol: those that stand beside an entry hold a hash tag
+// and end in ":wt", ":wtm", ":current", or in ":v" and a version; barriers start with
+// "wtcache:". Where a value would complete such a key, one byte of the value is encoded.
 
 // maxIdentifierBytes is Postgres' NAMEDATALEN - 1: longer names are cut by the
 // server, so they cannot be a column's name as stored.
@@ -29,7 +30,15 @@ const maxIdentifierBytes = 63
 
 const reservedPrefix = "wtcache:"
 
-var reservedSuffixes = [...]string{":wt", ":wtm"}
+var reservedSuffixes = [...]string{":wt", ":wtm", pointerSuffix}
+
+// versionEnd is how the keys end that hold one version of an entry.
+var versionEnd = regexp.MustCompile(versionMark + `[0-9A-Fa-f]{24}(-[A-Z2-7]+)?$`)
+
+const (
+	pointerSuffix = ":current"
+	versionMark   = ":v"
+)
 
 // Template is a parsed key template. It is immutable and safe for concurrent use.
 type Template struct {
@@ -41,7 +50,7 @@ type Template struct {
 	literalBytes int
 	encode       byteSet
 	guardPrefix  bool // a value could complete "wtcache:" at the start
-	guardSuffix  bool // a value could complete ":wt" at the end of a key with a hash tag
+	guardSuffix  bool // a value could complete ":wt" or its like at the end of a key with a hash tag
 }
 
 type placeholder struct {
@@ -129,12 +138,16 @@ func (t *Template) Render(value func(column string) (string, bool)) (key string,
 		size += t.encodedLen(v)
 	}
 	first, last := t.guards(values)
-	if first {
-		size += 2
+	key = t.write(values, size+4, first, last)
+	if t.guardSuffix && strings.Contains(key, versionMark) && versionEnd.MatchString(key) {
+		key = t.write(values, size+4, first, true)
 	}
-	if last {
-		size += 2
-	}
+	return key, true
+}
+
+// write puts a key of about this size together; first and last force the first byte of
+// the first value, or the last byte of the last one, to be encoded too.
+func (t *Template) write(values []string, size int, first, last bool) string {
 	var b strings.Builder
 	b.Grow(size)
 	for i, v := range values {
@@ -142,7 +155,7 @@ func (t *Template) Render(value func(column string) (string, bool)) (key string,
 		t.writeValue(&b, v, first && i == 0, last && i == len(values)-1)
 	}
 	b.WriteString(t.literals[len(values)])
-	return b.String(), true
+	return b.String()
 }
 
 // encodedLen is the length of a value in a key, without the guards' additions.
@@ -267,9 +280,12 @@ func (t *Template) check(braces []int) error {
 	}
 	end := t.literals[len(t.literals)-1]
 	for _, suffix := range reservedSuffixes {
-		if strings.HasSuffix(end, suffix) {
+		if strings.HasSuffix(end, suffix) && (len(braces) > 0 || suffix != pointerSuffix) {
 			return &TemplateError{len(t.source) - len(suffix), fmt.Sprintf("keys that end in %q belong to the protocol", suffix), "end the key with another word"}
 		}
+	}
+	if found := versionEnd.FindString(end); found != "" && len(braces) > 0 {
+		return &TemplateError{len(t.source) - len(found), "keys that end in \":v\" and a version belong to the protocol", "end the key with another word"}
 	}
 	return nil
 }
@@ -314,79 +330,24 @@ func (t *Template) shape() string {
 	return strings.Join(t.literals, "\x00") // a byte that no literal holds
 }
 
-// templateParser walks a template's text.
-type templateParser struct {
-	text    string
-	pos     int
-	literal strings.Builder // since the last placeholder
-	braces  []int           // as for Template.check
+// tagged gives the template of the names that the protocol builds around a key: a key
+// without a hash tag has one put around it as a whole. Two keys must not share them,
+// and two that are equal do.
+func (t *Template) tagged() *Template {
+	if t.guardSuffix {
+		return t
+	}
+	around := *t
+	around.literals = slices.Clone(t.literals)
+	around.literals[0] = "{" + around.literals[0]
+	around.literals[len(around.literals)-1] += "}"
+	return &around
 }
 
-// step consumes one literal byte, one doubled brace or one placeholder.
-func (p *templateParser) step(t *Template) error {
-	c := p.text[p.pos]
-	rest := p.text[p.pos:]
-	switch {
-	case strings.HasPrefix(rest, "{{"):
-		p.braces = append(p.braces, p.pos)
-		p.take(c, 2)
-	case strings.HasPrefix(rest, "}}"):
-		p.braces = append(p.braces, -p.pos-1)
-		p.take(c, 2)
-	case c == '{':
-		return p.placeholder(t)
-	case c == '}':
-		return &TemplateError{p.pos, `a "}" closes no placeholder`, `write "}}" for a literal brace`}
-	case c == '%':
-		return &TemplateError{p.pos, `a "%" stands in the literal text, where it could be taken for an encoded byte of a value`, "use another character"}
-	case c < 0x20 || c == 0x7f:
-		return &TemplateError{p.pos, fmt.Sprintf("a control character (0x%02x) stands in the literal text", c), "write the key on one line, in printable text"}
-	default:
-		p.take(c, 1)
+// clash says what is wrong with two templates that overlap.
+func (t *Template) clash(o *Template) string {
+	if t.guardSuffix != o.guardSuffix {
+		return "can need the same names beside it as"
 	}
-	return nil
-}
-
-func (p *templateParser) take(c byte, width int) {
-	p.literal.WriteByte(c)
-	p.pos += width
-}
-
-func (p *templateParser) placeholder(t *Template) error {
-	start := p.pos
-	name, end, fault := scanIdentifier(p.text, start+1)
-	if fault != nil {
-		return p.placeholderFault(start, end, fault)
-	}
-	if end == len(p.text) {
-		return unclosed(start)
-	}
-	if p.text[end] != '}' {
-		return &TemplateError{end, fmt.Sprintf("a placeholder holds %q after the column's name", firstRune(p.text[end:])), `put names that are not plain words in double quotes: {"Mixed Case"}`}
-	}
-	if len(t.placeholders) > 0 && p.literal.Len() == 0 {
-		return &TemplateError{start, "two placeholders touch, so that different rows could share a key", "put text between them, such as ':'"}
-	}
-	t.literals = append(t.literals, p.literal.String())
-	t.placeholders = append(t.placeholders, placeholder{name, start})
-	p.literal.Reset()
-	p.pos = end + 1
-	return nil
-}
-
-// placeholderFault turns a faulty name into what the writer of a template sees: a brace
-// that was never closed is the likelier slip than a strange name.
-func (p *templateParser) placeholderFault(start, end int, fault *identifierFault) error {
-	rest := p.text[start+1:]
-	switch {
-	case strings.HasPrefix(rest, "}"):
-		return &TemplateError{start, "a placeholder is empty", "write a column's name between the braces"}
-	case !strings.Contains(rest, "}"):
-		return unclosed(start)
-	}
-	return &TemplateError{end, "a placeholder's " + fault.problem, fault.fix}
-}
-
-func unclosed(start int) error {
-	return &TemplateError{start, "a placeholder is not closed", `write "}" after the column's name, or "{{" for a literal brace`}
+	return "can be the same as"
 }

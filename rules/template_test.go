@@ -63,6 +63,17 @@ func TestTemplateRender(t *testing.T) {
 		{"{{o}}:w{name}", []string{"t"}, "{o}:w%74"},
 		{"user:{name}", []string{"x:wt"}, "user:x:wt"},
 
+		// Nor a pointer's, or that of a version that another key's pointer names.
+		{"{{o}}:{name}", []string{"bob:current"}, "{o}:bob:curren%74"},
+		{"{{o}}:cur{name}", []string{"rent"}, "{o}:cur" + "ren%74"},
+		{"{{o}}:{name}", []string{"v000000010000000000a1b2c3"}, "{o}:v000000010000000000a1b2c%33"},
+		{"{{o}}:{name}", []string{"bob:v000000000000000000000000-ABC234"}, "{o}:bob:v000000000000000000000000-ABC23%34"},
+		{"{{o}}:{a}-{b}", []string{"v000000000000000000000000", "AB2"}, "{o}:v000000000000000000000000-AB%32"},
+		{"{{o}}:v{name}", []string{"2"}, "{o}:v2"},
+		{"{{o}}:{name}", []string{"v1"}, "{o}:v1"},
+		{"user:{name}", []string{"x:current"}, "user:x:current"},
+		{"user:{name}:current", []string{"x"}, "user:x:current"},
+
 		// No key may be a barrier's name.
 		{"{x}", []string{"wtcache:barrier:public.users"}, "%77tcache:barrier:public.users"},
 		{"wt{x}", []string{"cache:barrier:public.users"}, "wt%63ache:barrier:public.users"},
@@ -128,6 +139,8 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("{{o:{x}}}:{y}", "1", "wt", "", "1", "w%74", "")
 	f.Add("{x}{{a}}{y}m", "wtcache:", ":wt", "", "w", ":w", "")
 	f.Add("{x}", "wtcache:b", "", "", "%77tcache:b", "", "")
+	f.Add("{{o}}:{x}", "a:current", "", "", "a:curren%74", "", "")
+	f.Add("{{o}}:v{x}-{y}", "000000000000000000000000", "AB", "", "00000000000000000000000", "B", "")
 	f.Add("{{{x}}}t", ":w", "", "", ":w%", "", "")
 	f.Add("[{x}*{y}A{z}", "7%", "\xff", "é", "", "%00", "A")
 	f.Fuzz(func(t *testing.T, text, a, b, c, x, y, z string) {
@@ -156,7 +169,7 @@ func checkKey(t *testing.T, parsed *Template, key string, values []string) {
 	t.Helper()
 	tagged := strings.ContainsAny(key, "{}")
 	switch {
-	case strings.HasPrefix(key, "wtcache:"), tagged && (strings.HasSuffix(key, ":wt") || strings.HasSuffix(key, ":wtm")):
+	case strings.HasPrefix(key, "wtcache:"), tagged && (strings.HasSuffix(key, ":wt") || strings.HasSuffix(key, ":wtm") || strings.HasSuffix(key, ":current") || versionEnd.MatchString(key)):
 		t.Fatalf("%s of %q: the key %q belongs to the protocol", parsed, values, key)
 	case !globMatches(parsed.Glob(), key):
 		t.Fatalf("%s of %q: the key %q is missed by %q", parsed, values, key, parsed.Glob())

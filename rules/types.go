@@ -52,8 +52,7 @@ type Consistency string
 // RedisDown says what a write does when Redis cannot be fenced before COMMIT.
 type RedisDown string
 
-// The values that a rule file may name. Hash and Versioned are recognised and
-// refused until they are supported.
+// The values that a rule file may name.
 const (
 	FormatEnvelope  Format = "envelope"
 	FormatPlain     Format = "plain"

@@ -145,8 +145,8 @@ func (c *claims) rule(r *Rule) {
 		if e.Key == nil {
 			continue
 		}
-		c.claim(&c.shapes, e.Key.shape(), r.At(join(e.Path, "key")),
-			fmt.Sprintf("the key %q can be equal to the key of another entry", e.Key), "start each entry's keys with words of its own")
+		c.claim(&c.shapes, e.Key.tagged().shape(), r.At(join(e.Path, "key")),
+			fmt.Sprintf("the key %q can be equal to the key of another entry, or needs the same names beside it", e.Key), "start each entry's keys with words of its own")
 	}
 }
 

@@ -26,7 +26,7 @@ type choice struct {
 }
 
 var (
-	formats       = choice{[]string{string(FormatEnvelope), string(FormatPlain)}, []string{string(FormatHash), string(FormatVersioned)}}
+	formats       = choice{[]string{string(FormatEnvelope), string(FormatPlain), string(FormatHash), string(FormatVersioned)}, nil}
 	strategies    = choice{[]string{string(StrategyWrite), string(StrategyInvalidate)}, nil}
 	consistencies = choice{[]string{string(Strict), string(Eventual)}, nil}
 	redisDowns    = choice{[]string{string(Queue), string(Refuse)}, nil}

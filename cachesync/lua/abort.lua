@@ -1,6 +1,6 @@
 -- abort ends a writer's part in a fence after a definite rollback.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[…] -> every token of the writer's fence
 -- Returns 'ended'; 'held' where other tokens live; 'gone' where none of them was there.
 local state, live = control()

@@ -1,7 +1,7 @@
 -- apply ends a writer's part in a fence after a definite COMMIT.
 --
--- KEYS     -> key, control key, meta sibling
--- ARGV[1]  -> format: envelope, plain
+-- KEYS     -> key, control key, meta sibling, pointer, version key (versioned alone)
+-- ARGV[1]  -> format: envelope, plain, hash, versioned
 -- ARGV[2]  -> life of the value in ms
 -- ARGV[3]  -> version
 -- ARGV[4]  -> head, ARGV[5] -> tail of the header
@@ -13,6 +13,7 @@
 local state, live = control()
 if state ~= 'fence' then
   redis.call('DEL', key, meta, ctl)
+  unpoint()
   return 'lost'
 end
 local own = redis.call('HDEL', ctl, 't:' .. ARGV[7])

@@ -1,7 +1,7 @@
 -- apply_cas is a write without a fence (consistency: eventual), after COMMIT.
 --
--- KEYS    -> key, control key, meta sibling
--- ARGV[1] -> format: envelope, plain
+-- KEYS    -> key, control key, meta sibling, pointer, version key (versioned alone)
+-- ARGV[1] -> format: envelope, plain, hash, versioned
 -- ARGV[2] -> life of the value in ms
 -- ARGV[3] -> version
 -- ARGV[4] -> head, ARGV[5] -> tail of the header
@@ -16,9 +16,12 @@ if state == 'fence' then
 end
 if state == 'lease' then
   redis.call('DEL', key, meta, ctl)
+  unpoint()
   return 'lease'
 end
-if redis.call('EXISTS', key) == 0 then return 'absent' end
+if not pointed() then
+  if redis.call('EXISTS', key) == 0 then return 'absent' end
+end
 local had = stored_version()
 if had and had ~= string.rep('0', 24) then
   if not older(had, ARGV[3]) then return 'kept' end

@@ -1,6 +1,6 @@
 -- fence puts a token on the key before a commit: nobody serves or fills it from here on.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> token, fresh for this request
 -- ARGV[2] -> life of the token in ms
 -- Returns the number of live tokens, this one included: 1 begins a new generation.

@@ -1,8 +1,8 @@
 -- fill stores what a reader read from the database after its lease was granted.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer, version key (versioned alone)
 -- ARGV[1] -> nonce of the lease
--- ARGV[2] -> format: envelope, plain
+-- ARGV[2] -> format: envelope, plain, hash, versioned
 -- ARGV[3] -> life of the value in ms
 -- ARGV[4] -> head, ARGV[5] -> tail of the header (version 0)
 -- ARGV[6] -> payload

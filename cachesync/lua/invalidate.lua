@@ -1,14 +1,14 @@
 -- invalidate makes the key absent for somebody who holds no fence: the follower, the
 -- outbox, a debt, a sweep.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> version: spares a value that is not older; empty spares nothing
 -- Returns what was met: 'fence' (its floor is raised, or it is dirty), 'lease' (ended),
 -- 'deleted' or 'kept' (a value), 'absent'.
 local version = ARGV[1]
 local answer = 'absent'
 local state = control()
-if redis.call('EXISTS', key) == 1 then
+if pointed() or redis.call('EXISTS', key) == 1 then
   answer = 'kept'
   local had = version ~= '' and stored_version()
   if not had or older(had, version) then

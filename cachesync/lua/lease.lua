@@ -1,24 +1,51 @@
 -- lease gives a reader the value, or the right to fill the absent key.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> nonce, fresh for this request
 -- ARGV[2] -> life of the lease in ms
--- ARGV[3] -> format: envelope, plain
+-- ARGV[3] -> format: envelope, plain, hash, versioned
 -- ARGV[4] -> schema that the reader understands
--- Returns {'value', value, meta}; {'granted'}; {'bypass'} under a fence or another's lease;
--- {'foreign'} where the key holds another Redis type. A value of another schema or format
+-- Returns {'value', …} with what the reader of the format decodes; {'granted'}; {'bypass'}
+-- under a fence or another's lease; {'foreign'} where the key (or the pointer, in format
+-- versioned) holds what is not ours and no string. A value of another schema or format
 -- counts as absent and makes room for the fill.
-local value = redis.pcall('GET', key)
-if type(value) == 'table' then return {'foreign'} end
-if value then
-  local beside = ''
-  if ARGV[3] == 'plain' then beside = redis.call('GET', meta) or '' end
-  local header = ARGV[3] == 'plain' and beside or value
-  if string.sub(header, 1, 12) == '{"version":"' and string.sub(header, 98, 105) == ARGV[4] then
-    return {'value', value, beside}
+
+-- parts gives the texts of an entry in the order of entry.go's decode, and the schema that
+-- they name; nil where the entry is not there in this format.
+local function parts(format)
+  if format == 'hash' then
+    local f = redis.pcall('HMGET', key, 'data', 'version', 'written_at', 'checksum', 'schema')
+    if f[1] and f[2] and f[3] and f[4] and f[5] then return f, f[5] end
+    return nil
   end
-  remove()
+  local value, name = redis.pcall('GET', key), nil
+  local header = value
+  if format == 'plain' then header = redis.pcall('GET', meta) end
+  if format == 'versioned' then
+    name, value, header = pointed(), false, redis.pcall('GET', meta)
+    if name then value = redis.pcall('GET', name) end
+  end
+  if type(value) ~= 'string' or type(header) ~= 'string' then return nil end
+  if string.sub(header, 1, 12) ~= '{"version":"' then return nil end
+  local schema = string.sub(header, 98, 105)
+  if format == 'plain' then return {value, header}, schema end
+  if format == 'versioned' then return {name, value, header}, schema end
+  return {value}, schema
 end
+
+-- foreign says whether the key, or the pointer in its format, is in use for something
+-- that a reader must not delete.
+local function foreign(format)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'hash' then return hash_version() == nil end
+  if kind ~= 'none' and kind ~= 'string' then return true end
+  return format == 'versioned' and not pointed() and redis.call('EXISTS', pointer) == 1
+end
+
+local texts, schema = parts(ARGV[3])
+if texts and schema == ARGV[4] then return {'value', unpack(texts)} end
+if foreign(ARGV[3]) then return {'foreign'} end
+remove()
 if control() ~= 'none' then return {'bypass'} end
 redis.call('SET', ctl, ARGV[1], 'PX', ARGV[2])
 return {'granted'}

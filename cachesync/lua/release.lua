@@ -1,6 +1,6 @@
 -- release gives an unused lease back.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> nonce of the lease
 -- Returns 1 if it was ended, 0 if it was no longer this nonce's.
 if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end

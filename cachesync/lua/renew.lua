@@ -1,6 +1,6 @@
 -- renew extends the life of a token, only where it is still there.
 --
--- KEYS    -> key, control key, meta sibling
+-- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> token
 -- ARGV[2] -> life of the token in ms, from now
 -- Returns 1 if it was extended, 0 if it is gone.
