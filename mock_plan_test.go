@@ -1,7 +1,6 @@
 package wtcache_test
 
 import (
-	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
