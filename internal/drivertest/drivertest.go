@@ -92,7 +92,7 @@ func (target Target) compare(t *testing.T, sc scenario) {
 	want, got := target.play(t, sc, false), target.play(t, sc, true)
 	for _, s := range sc.shows {
 		if !strings.Contains(strings.Join(want, "\n"), s) {
-			t.Errorf("the base by itself does not show %q:\n\t%s", s, strings.Join(want, "\n\t"))
+			t.Errorf("the base by itself does not show %q:\n\t%s", s, strings.Join(want[:min(many, len(want))], "\n\t"))
 		}
 	}
 	if !slices.Equal(want, got) {
@@ -134,9 +134,11 @@ func (target Target) open(t *testing.T, features fakedriver.Feature, wrapped boo
 	return s
 }
 
-// difference prints the notes from the first that differs on, as far as anybody reads.
+// many notes are as many as anybody reads.
+const many = 20
+
+// difference prints the notes from the first that differs on.
 func difference(want, got []string) string {
-	const many = 15
 	same := 0
 	for same < min(len(want), len(got)) && want[same] == got[same] {
 		same++
