@@ -45,7 +45,8 @@ func oidOf(types *pgtype.Map, name string) uint32 {
 }
 
 // wireForm gives a value as it came, or may have come, from the server: pgx's stdlib asks
-// for the binary form of the types of which it makes other values than texts.
+// for the binary form of the types of which it makes other values than texts. In modes that leave it no choice
+// they came as texts, which only a destination for the very bytes (pgtype.BytesScanner) tells apart.
 func wireForm(types *pgtype.Map, oid uint32, v driver.Value) (wire []byte, format int16, err error) {
 	switch v := v.(type) {
 	case nil:
