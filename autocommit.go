@@ -85,7 +85,7 @@ func (c *conn) lockedWrite(ctx context.Context, st *step, r request) (response, 
 	if err != nil || res.rows == nil {
 		return res, err
 	}
-	res.rows, err = bufferRows(res.rows)
+	res.rows, err = bufferRows(c, res.rows)
 	return res, err
 }
 

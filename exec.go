@@ -17,6 +17,7 @@ type request struct {
 	args []driver.NamedValue
 	rows bool
 	stmt *stmt // the prepared statement that the call came through, or nil
+	part bool  // the text is a part of the caller's, or our own
 }
 
 // response is what a request gives: a result, or rows.
@@ -197,30 +198,49 @@ func (c *conn) count(st *step) {
 
 // send runs a text as it is.
 func (c *conn) send(ctx context.Context, text string, r request) (response, error) {
-	if r.stmt != nil && r.stmt.text == text {
-		return r.stmt.send(ctx, r)
+	if r.stmt != nil {
+		return r.stmt.send(ctx, text, r)
 	}
+	return c.sendText(ctx, text, r)
+}
+
+// sendText sends a text to the base's connection. ErrSkip is database/sql's to answer
+// with a prepared statement, except where it does not know of the text.
+func (c *conn) sendText(ctx context.Context, text string, r request) (res response, err error) {
 	if r.rows {
-		rows, err := c.base.query.QueryContext(ctx, text, r.args)
-		return response{rows: rows}, err
+		res.rows, err = c.base.query.QueryContext(ctx, text, r.args)
+	} else {
+		res.result, err = c.base.exec.ExecContext(ctx, text, r.args)
 	}
-	result, err := c.base.exec.ExecContext(ctx, text, r.args)
-	return response{result: result}, err
+	if skipped(err) && r.part {
+		return c.sendPrepared(ctx, text, r)
+	}
+	return res, err
+}
+
+func skipped(err error) bool { return err == driver.ErrSkip } //nolint:errorlint // the interface promises it bare
+
+func (c *conn) sendPrepared(ctx context.Context, text string, r request) (response, error) {
+	s := &stmt{conn: c}
+	defer func() { _ = s.closeOther() }() // what it was for is done
+	res, err := s.send(ctx, text, r)
+	if err == nil && r.rows {
+		res.rows, err = bufferRows(c, res.rows)
+	}
+	return res, err
 }
 
 // querySpliced runs the step's spliced text. It gives rows whatever the user asked for.
 func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driver.Rows, err error) {
-	switch {
-	case r.stmt != nil && r.stmt.text == st.spliced:
-		rows, err = r.stmt.query(ctx, r.args)
-	case !r.rows && len(r.args) == 0 && c.pgx != nil:
-		rows, err = c.base.query.QueryContext(ctx, st.spliced, c.unprepared())
-	default:
-		rows, err = c.base.query.QueryContext(ctx, st.spliced, r.args)
+	if !r.rows && len(r.args) == 0 && c.pgx != nil && r.stmt == nil {
+		r.args = c.unprepared()
 	}
+	r.rows = true
+	res, err := c.send(ctx, st.spliced, r)
 	if err != nil {
 		return nil, c.spliceFailed(err)
 	}
+	rows = res.rows
 	c.tx.started = true
 	if len(rows.Columns()) < st.hidden {
 		n := len(rows.Columns())
@@ -253,7 +273,7 @@ func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
 	cells := make([]driver.Value, len(rows.Columns()))
 	hidden := cells[len(cells)-st.hidden:]
 	for n := int64(0); ; n++ {
-		switch err := rows.Next(cells); {
+		switch err := nextCells(rows, cells, len(cells)-st.hidden); {
 		case err == io.EOF: //nolint:errorlint // the interface promises it bare
 			return n, rows.Close()
 		case err != nil:

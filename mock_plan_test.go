@@ -1,7 +1,6 @@
 package wtcache_test
 
 import (
-	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -190,32 +189,6 @@ func TestMockedSpliceIsExact(t *testing.T) {
 		t.Errorf("the server was sent\n%s\nwant\n%s", got, want)
 	}
 }
-
-// A base driver that cannot take part is refused by the name of what it lacks, when it
-// connects and not in the middle of a write.
-func TestMockedBaseWithoutAnInterface(t *testing.T) {
-	m := newMocked(t)
-	db, err := wtcache.OpenDB(bareConnector{}, m.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	err = db.PingContext(context.Background())
-	if !errors.Is(err, wtcache.ErrBaseDriver) || !mentions(err, "driver.ConnBeginTx", "bareConn") {
-		t.Errorf("a bare base gave %v", err)
-	}
-}
-
-type bareConnector struct{}
-
-func (bareConnector) Connect(context.Context) (driver.Conn, error) { return bareConn{}, nil }
-func (bareConnector) Driver() driver.Driver                        { return mockDriver{} }
-
-type bareConn struct{}
-
-func (bareConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("bare") }
-func (bareConn) Close() error                        { return nil }
-func (bareConn) Begin() (driver.Tx, error)           { return nil, errors.New("bare") }
 
 // A text of several statements with arguments, or whose rows are wanted, cannot be sent
 // statement by statement. It must not slip through uncaptured.

@@ -177,7 +177,7 @@ func outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
 		return outcomeCommitted
-	case errors.Is(err, pgx.ErrTxCommitRollback):
+	case errors.Is(err, pgx.ErrTxCommitRollback), errors.Is(err, driver.ErrSkip): // skipped: not even looked at
 		return outcomeAborted
 	case pgconn.SafeToRetry(err), errors.Is(err, driver.ErrBadConn): // nothing was sent; that is ErrBadConn's contract
 		return outcomeAborted

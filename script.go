@@ -75,7 +75,7 @@ func (c *conn) runSteps(ctx context.Context, p *textPlan, b *boundPlan) (res res
 			}
 			c.tx.begin()
 		}
-		one := request{sql: st.text}
+		one := request{sql: st.text, part: true}
 		if implicit != nil && st.isControl() {
 			implicit, err = c.controlImplicit(ctx, st, implicit, &res)
 		} else {
@@ -112,7 +112,7 @@ func (c *conn) controlImplicit(ctx context.Context, st *step, implicit driver.Tx
 	switch {
 	case st.action == actBegin:
 		// BEGIN makes it a regular transaction; here that costs a warning only.
-		_, err := c.base.exec.ExecContext(ctx, st.text, nil)
+		_, err := c.sendText(ctx, st.text, request{part: true})
 		if err != nil {
 			return implicit, err
 		}
@@ -126,7 +126,7 @@ func (c *conn) controlImplicit(ctx context.Context, st *step, implicit driver.Tx
 		c.endTx()
 	}
 	var err error
-	*res, err = c.runStep(ctx, st, request{sql: st.text})
+	*res, err = c.runStep(ctx, st, request{sql: st.text, part: true})
 	return nil, err
 }
 

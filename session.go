@@ -111,12 +111,12 @@ func (c *conn) querier() rules.Querier {
 		if c.pgx != nil {
 			args = c.unprepared()
 		}
-		rows, err := c.base.query.QueryContext(ctx, sql, args)
+		res, err := c.sendText(ctx, sql, request{args: args, rows: true, part: true})
 		if err != nil {
 			return nil, err
 		}
-		table, err := readText(rows)
-		return table, errors.Join(err, rows.Close())
+		table, err := readText(res.rows)
+		return table, errors.Join(err, res.rows.Close())
 	}
 }
 
@@ -124,7 +124,7 @@ func readText(rows driver.Rows) ([][]*string, error) {
 	var table [][]*string
 	cells := make([]driver.Value, len(rows.Columns()))
 	for {
-		switch err := rows.Next(cells); {
+		switch err := nextCells(rows, cells, 0); {
 		case err == io.EOF: //nolint:errorlint // the interface promises it bare
 			return table, nil
 		case err != nil:

@@ -3,6 +3,7 @@ package wtcache
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -23,6 +24,11 @@ type stmt struct {
 	base driver.Stmt
 	sql  string // as the caller wrote it
 	text string // as it was prepared
+
+	// Where the plan has changed since, or the server has refused the captured columns, another text is sent. It is
+	// prepared, too: in some of pgx's modes arguments mean something else otherwise.
+	other     driver.Stmt // nil where that has not happened
+	otherText string
 }
 
 // convertingStmt is a stmt over a base with a ColumnConverter, whose presence changes
@@ -57,7 +63,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 	if !p.touches && isRead(query) {
 		return s.base, nil
 	}
-	if err := s.requireInterfaces(); err != nil {
+	if err := requireStmt(s.base); err != nil {
 		if !p.touches {
 			return s.base, nil
 		}
@@ -78,17 +84,26 @@ func isRead(query string) bool {
 	return len(query) > 6 && (strings.EqualFold(query[:6], "select") || strings.EqualFold(query[:6], "values"))
 }
 
-func (s *stmt) requireInterfaces() error {
-	if _, ok := s.base.(driver.StmtExecContext); !ok {
-		return fmt.Errorf("%w: %T does not implement driver.StmtExecContext, which capturing writes needs", ErrBaseDriver, s.base)
+func requireStmt(base driver.Stmt) error {
+	if _, ok := base.(driver.StmtExecContext); !ok {
+		return fmt.Errorf("%w: %T does not implement driver.StmtExecContext, which capturing writes needs", ErrBaseDriver, base)
 	}
-	if _, ok := s.base.(driver.StmtQueryContext); !ok {
-		return fmt.Errorf("%w: %T does not implement driver.StmtQueryContext, which capturing writes needs", ErrBaseDriver, s.base)
+	if _, ok := base.(driver.StmtQueryContext); !ok {
+		return fmt.Errorf("%w: %T does not implement driver.StmtQueryContext, which capturing writes needs", ErrBaseDriver, base)
 	}
 	return nil
 }
 
-func (s *stmt) Close() error { return s.base.Close() }
+func (s *stmt) Close() error { return errors.Join(s.closeOther(), s.base.Close()) }
+
+func (s *stmt) closeOther() error {
+	if s.other == nil {
+		return nil
+	}
+	err := s.other.Close()
+	s.other, s.otherText = nil, ""
+	return err
+}
 
 // NumInput is the base's: splicing adds no parameters.
 func (s *stmt) NumInput() int { return s.base.NumInput() }
@@ -128,18 +143,41 @@ func (s *stmt) run(ctx context.Context, r request) (response, error) {
 	return s.conn.run(ctx, p, r)
 }
 
-// send runs the base's statement.
-func (s *stmt) send(ctx context.Context, r request) (response, error) {
+// send runs a text as a statement of the base's.
+func (s *stmt) send(ctx context.Context, text string, r request) (response, error) {
+	base, err := s.preparedAs(ctx, text)
+	if err != nil {
+		return response{}, err
+	}
 	if r.rows {
-		rows, err := s.query(ctx, r.args)
+		rows, err := base.(driver.StmtQueryContext).QueryContext(ctx, r.args)
 		return response{rows: rows}, err
 	}
-	result, err := s.base.(driver.StmtExecContext).ExecContext(ctx, r.args)
+	result, err := base.(driver.StmtExecContext).ExecContext(ctx, r.args)
 	return response{result: result}, err
 }
 
-func (s *stmt) query(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.base.(driver.StmtQueryContext).QueryContext(ctx, args)
+// preparedAs gives the base's statement for a text. One other than the first is kept.
+func (s *stmt) preparedAs(ctx context.Context, text string) (driver.Stmt, error) {
+	switch {
+	case s.base != nil && text == s.text:
+		return s.base, nil
+	case s.other != nil && text == s.otherText:
+		return s.other, nil
+	}
+	if err := s.closeOther(); err != nil {
+		return nil, err
+	}
+	base, err := s.conn.base.prepare.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireStmt(base); err != nil {
+		_ = base.Close() // the missing interface is the error to return
+		return nil, err
+	}
+	s.other, s.otherText = base, text
+	return base, nil
 }
 
 // Exec is the legacy form of ExecContext.

@@ -71,6 +71,7 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 	err = send() // 3
 	if err != nil {
 		c.keepLog(log)
+		c.keepSkipped(log, err)
 	}
 	crashPoint("committed")
 	held.end(ctx, c.outcome(err, reachable)) // 4, 5
@@ -82,6 +83,14 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 // ROLLBACK, did not reach the server.
 func (c *conn) keepLog(log []change) {
 	if c.pgx != nil && !c.pgx.IsClosed() && c.inTx() {
+		c.tx.log = log
+	}
+}
+
+// keepSkipped puts it back where the base has not taken COMMIT as a text, so that
+// database/sql will prepare it.
+func (c *conn) keepSkipped(log []change, err error) {
+	if skipped(err) {
 		c.tx.log = log
 	}
 }
@@ -114,11 +123,14 @@ func (c *conn) commitSQL(ctx context.Context, st *step, r request) (res response
 	}, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 		defer cancel()
-		_, err := c.base.exec.ExecContext(ctx, "ROLLBACK", nil)
+		_, err := c.sendText(ctx, "ROLLBACK", request{part: true})
 		return err
 	})
 	if err != nil {
 		res = response{}
+	}
+	if skipped(err) {
+		return res, err
 	}
 	// A COMMIT that fails has ended the transaction all the same, unless it was not sent.
 	if c.pgx == nil || !c.inTx() || st.stmt.Chain && err == nil {
