@@ -146,7 +146,10 @@ func TestWriteForms(t *testing.T) { tryForms(t, single) }
 
 // The same where the keys of one write lie on several servers. When one fails that did
 // not fail above, users of a Cluster get what others do not.
-func TestWriteFormsOnCluster(t *testing.T) { tryForms(t, cluster) }
+func TestWriteFormsOnCluster(t *testing.T) {
+	t.Cleanup(func() { wantNoCrossSlot(t, cluster.client(t, cluster.url(t))) })
+	tryForms(t, cluster)
+}
 
 // The same through a client that asks Sentinels where the server is.
 func TestWriteFormsOnSentinel(t *testing.T) { tryForms(t, sentinel) }

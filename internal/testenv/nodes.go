@@ -107,7 +107,7 @@ func startAll(n int, start func(i int) (*redisServer, error)) ([]*redisServer, e
 func (r *redisServer) admin() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Network: "unix", Addr: r.socket(), PoolSize: 1, MaxRetries: -1, DialerRetries: 1,
-		ContextTimeoutEnabled: true, DisableIdentity: true,
+		ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2,
 		// A server that is paused takes the connection and answers nothing.
 		ReadTimeout: time.Second, WriteTimeout: time.Second,
 	})

@@ -49,7 +49,7 @@ func (s *site) sentinel(ctx context.Context, timeout time.Duration) (_ *redisSen
 		return nil, err
 	}
 	set.guards, err = startAll(sentinelGuards, func(int) (*redisServer, error) {
-		return s.guard(ctx, set.nodes[0].port, timeout)
+		return s.guard(ctx, sentinelMaster, set.nodes[0].port, timeout)
 	})
 	if err != nil {
 		return nil, err
@@ -58,13 +58,13 @@ func (s *site) sentinel(ctx context.Context, timeout time.Duration) (_ *redisSen
 }
 
 // guard starts a Sentinel, which keeps its state in the file of its settings.
-func (s *site) guard(ctx context.Context, master int, timeout time.Duration) (*redisServer, error) {
+func (s *site) guard(ctx context.Context, name string, master int, timeout time.Duration) (*redisServer, error) {
 	return s.listening(ctx, func(h *home, bin, dir string, port int) (*redisServer, error) {
 		r := &redisServer{home: h, bin: bin, dir: dir, port: port, sentinel: true}
 		text := fmt.Sprintf("port %d\nbind %s\nunixsocket %s\nunixsocketperm 700\ndir %s\n"+
 			"sentinel monitor %[5]s %[2]s %[6]d %[7]d\nsentinel down-after-milliseconds %[5]s %[8]d\n"+
 			"sentinel failover-timeout %[5]s 5000\nsentinel parallel-syncs %[5]s 2\n",
-			port, loopback, r.socket(), dir, sentinelMaster, master, sentinelQuorum, timeout.Milliseconds())
+			port, loopback, r.socket(), dir, name, master, sentinelQuorum, timeout.Milliseconds())
 		if err := os.WriteFile(r.sentinelFile(), []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("write a Sentinel's settings: %w", err)
 		}
@@ -110,14 +110,7 @@ func (r *redisServer) knowsAll(ctx context.Context) error {
 	defer admin.Close()
 	master, err := admin.Do(ctx, "sentinel", "master", sentinelMaster).StringSlice()
 	if err != nil {
-		// RESP3 gives a map.
-		var pairs map[any]any
-		if pairs, err = mapOf(admin.Do(ctx, "sentinel", "master", sentinelMaster).Result()); err != nil {
-			return fmt.Errorf("ask the Sentinel %s for its master: %w", r.addr(), err)
-		}
-		for k, v := range pairs {
-			master = append(master, fmt.Sprint(k), fmt.Sprint(v))
-		}
+		return fmt.Errorf("ask the Sentinel %s for its master: %w", r.addr(), err)
 	}
 	want := map[string]int{"num-slaves": sentinelRedis - 1, "num-other-sentinels": sentinelGuards - 1}
 	for i := 0; i+1 < len(master); i += 2 {
@@ -126,14 +119,6 @@ func (r *redisServer) knowsAll(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func mapOf(v any, err error) (map[any]any, error) {
-	m, ok := v.(map[any]any)
-	if err == nil && !ok {
-		err = fmt.Errorf("got %T, want a map", v)
-	}
-	return m, err
 }
 
 // url names all Sentinels.
@@ -261,4 +246,15 @@ func (s *RedisSentinel) Failover() (dead, promoted *RedisServer) {
 func (s *RedisSentinel) AwaitComplete() {
 	s.t.Helper()
 	s.check(s.set.awaitComplete(context.Background()))
+}
+
+// Misled starts one more Sentinel, which takes a server that is a replica for the master, as one that was cut off does
+// when the old master has come back. It returns a URL that names this Sentinel alone.
+func (s *RedisSentinel) Misled(replica *RedisServer) string {
+	s.t.Helper()
+	const name = "misled" // the others would correct it about theirs
+	g, err := shared.guard(context.Background(), name, replica.r.port, calmTimeout)
+	s.check(err)
+	s.t.Cleanup(func() { s.check(removeAll([]*redisServer{g})) })
+	return g.url() + "?master_name=" + name
 }
