@@ -330,13 +330,20 @@ func (s *RedisCluster) MoveKeys(slot int, from, to *RedisServer) {
 	}
 }
 
-// EndMigration makes the new node the slot's master.
+// EndMigration makes the new node the slot's master and waits until all nodes know.
 func (s *RedisCluster) EndMigration(slot int, from, to *RedisServer) {
 	s.t.Helper()
 	for _, n := range []*RedisServer{to, from} {
 		_, err := n.r.ask(context.Background(), "cluster", "setslot", slot, "node", s.id(to))
 		s.check(err)
 	}
+	s.check(awaitTrue(context.Background(), "all nodes to see the slot moved", func() error {
+		master, err := s.masterOf(slot, nil)
+		if err == nil && master != to {
+			err = fmt.Errorf("%s serves slot %d", master.URL, slot)
+		}
+		return err
+	}))
 }
 
 func (s *RedisCluster) id(n *RedisServer) string {
