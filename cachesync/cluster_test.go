@@ -177,3 +177,40 @@ func TestSlotsOf(t *testing.T) {
 		}
 	}
 }
+
+// Entries that change servers behind a walk's back, or a server that begins anew under it,
+// can be missed by it: such a sweep must not pass for one that left nothing.
+func TestSweepSeesServersChange(t *testing.T) {
+	s := testenv.NewCluster(t)
+	c := newTestClient(t, dialCluster(t, s.URL), Options{})
+	glob := []string{testenv.KeyPrefix(t) + "*"}
+	sweep := func() error { _, err := c.Sweep(t.Context(), glob); return err }
+	const slot = 100 // of the first server; it is empty
+	from, to := s.Nodes[0], s.Nodes[1]
+	c.hooks.swept = func() {
+		s.StartMigration(slot, to)
+		s.EndMigration(slot, from, to)
+	}
+	if err := sweep(); !errors.Is(err, errMoved) || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a slot moved between the walks: %v", err)
+	}
+	c.hooks.swept = nil
+	if err := sweep(); err != nil {
+		t.Errorf("nothing moves: %v", err)
+	}
+	s.StartMigration(slot, from)
+	if err := sweep(); !errors.Is(err, errMoved) {
+		t.Errorf("a slot is on its way: %v", err)
+	}
+	s.EndMigration(slot, to, from)
+
+	server := testenv.NewRedis(t)
+	c = newTestClient(t, dial(t, server.URL), Options{})
+	if err := sweep(); err != nil {
+		t.Error(err)
+	}
+	c.hooks.swept = server.Restart
+	if err := sweep(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the server began anew between the walks: %v", err)
+	}
+}
