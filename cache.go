@@ -72,7 +72,7 @@ func (c *Cache) get(ctx context.Context, entry string, dest any, key []any) (Rea
 	if err != nil {
 		return Read{}, err
 	}
-	if c.engine.sync.Owed() > 0 {
+	if c.engine.sync.Owes(f.key) {
 		// What this process committed while Redis could not be reached may still be
 		// there as it was before.
 		c.engine.stats.bypasses.Add(1)

@@ -1,7 +1,6 @@
 package wtcache
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // settingPrefix marks the DSN keys that are wtcache's own.
@@ -199,46 +196,4 @@ func keywordValue(s string, i int) (string, int) {
 		value.WriteByte(s[i])
 	}
 	return value.String(), i
-}
-
-// openRedis makes the client that a URL describes, without dialling.
-func openRedis(rawURL string) (redis.UniversalClient, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, redisURLError(rawURL, err)
-	}
-	query := u.Query()
-	switch {
-	case query.Has("master_name"):
-		o, err := redis.ParseFailoverURL(rawURL)
-		if err != nil {
-			return nil, redisURLError(rawURL, err)
-		}
-		return redis.NewFailoverClient(o), nil
-	case query.Has("addr"):
-		o, err := redis.ParseClusterURL(rawURL)
-		if err != nil {
-			return nil, redisURLError(rawURL, err)
-		}
-		return redis.NewClusterClient(o), nil
-	default:
-		o, err := redis.ParseURL(rawURL)
-		if err != nil {
-			return nil, redisURLError(rawURL, err)
-		}
-		return redis.NewClient(o), nil
-	}
-}
-
-// redisURLError never repeats a password, neither the URL's nor one in its query. Of
-// a text that cannot be taken apart any piece may be one.
-func redisURLError(rawURL string, err error) error {
-	shown := "the Redis URL"
-	switch u, perr := url.Parse(rawURL); {
-	case perr != nil:
-		err = errors.New("it is not a URL (in a password, characters like / ? # @ % have to be escaped)")
-	case u.Host != "":
-		shown = fmt.Sprintf("the Redis URL %q", u.Scheme+"://"+u.Host+u.Path)
-	}
-	return configErrorf("%s cannot be used: %w; write it like redis://user:password@host:6379/0, rediss://…, unix:///run/redis.sock, with ?addr=… for a cluster or ?master_name=… for Sentinel", shown, err)
 }

@@ -133,6 +133,8 @@ func (w *world) selectKeyed(t *testing.T, tab *table, template, row, when string
 	return all
 }
 
+var braces = strings.NewReplacer("{{", "{", "}}", "}") // as templates write literal ones
+
 // renderKey is DESIGN's part 5 done once more: values are percent-encoded where they
 // hold braces, percent, control bytes or, with several columns, a byte of the literal
 // text between them; an empty value is %00; NULL has no key.
@@ -148,7 +150,7 @@ func renderKey(template string, values []*string) (string, bool) {
 		if values[i] == nil {
 			return "", false
 		}
-		b.WriteString(template[from:at[0]])
+		b.WriteString(braces.Replace(template[from:at[0]]))
 		from = at[1]
 		if *values[i] == "" {
 			b.WriteString("%00")
@@ -161,7 +163,7 @@ func renderKey(template string, values []*string) (string, bool) {
 			}
 		}
 	}
-	b.WriteString(template[from:])
+	b.WriteString(braces.Replace(template[from:]))
 	return b.String(), true
 }
 

@@ -120,7 +120,8 @@ type world struct {
 	*family
 	db     *sql.DB
 	cache  *wtcache.Cache
-	rdb    *redis.Client
+	redis  deployment
+	rdb    redis.UniversalClient
 	plain  *pgx.Conn
 	dsn    string
 	schema string
@@ -130,7 +131,12 @@ type world struct {
 
 func newWorld(t *testing.T, f *family, options ...func(*pgx.ConnConfig)) *world {
 	t.Helper()
-	w := newTwin(t, f)
+	return newWorldOn(t, single, f, options...)
+}
+
+func newWorldOn(t *testing.T, d deployment, f *family, options ...func(*pgx.ConnConfig)) *world {
+	t.Helper()
+	w := newTwinOn(t, d, f)
 	w.db = w.open(t, options...)
 	var err error
 	if w.cache, err = wtcache.CacheOf(w.db); err != nil {
@@ -142,27 +148,21 @@ func newWorld(t *testing.T, f *family, options ...func(*pgx.ConnConfig)) *world 
 // newTwin makes a family's schema, not yet opened.
 func newTwin(t *testing.T, f *family) *world {
 	t.Helper()
-	w := &world{family: f, prefix: testenv.KeyPrefix(t)}
+	return newTwinOn(t, single, f)
+}
+
+func newTwinOn(t *testing.T, d deployment, f *family) *world {
+	t.Helper()
+	w := &world{family: f, redis: d, prefix: testenv.KeyPrefix(t)}
 	w.dsn, w.schema = testenv.Schema(t, testenv.Postgres(t))
 	w.role = "role_" + w.schema
-	w.rdb = openTestRedis(t)
+	w.rdb = d.client(t, d.url(t))
 	w.plain = connectPlain(t, w.dsn)
 	w.execPlain(t, f.ddl)
 	if f.drop != "" {
 		t.Cleanup(func() { w.execPlain(t, f.drop) })
 	}
 	return w
-}
-
-func openTestRedis(t *testing.T) *redis.Client {
-	t.Helper()
-	opt, err := redis.ParseURL(testenv.Redis(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rdb := redis.NewClient(opt)
-	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
 }
 
 func connectPlain(t *testing.T, dsn string) *pgx.Conn {
@@ -185,7 +185,7 @@ func (w *world) open(t *testing.T, options ...func(*pgx.ConnConfig)) *sql.DB {
 		files[name+".yaml"] = &fstest.MapFile{Data: []byte(w.expand(text))}
 	}
 	db, err := wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
-		Redis: w.rdb, Rules: files,
+		RedisURL: w.redis.url(t), Rules: files,
 		RedisTimeout: 10 * time.Second, FenceLife: 2 * time.Minute,
 		Logger: slog.New(slog.DiscardHandler),
 	})
@@ -227,8 +227,8 @@ func (w *world) execPlain(t *testing.T, text string) {
 func (w *world) reset(t *testing.T) snapshot {
 	t.Helper()
 	w.execPlain(t, w.seed)
-	if keys := w.keys(t); len(keys) > 0 {
-		if err := w.rdb.Del(t.Context(), keys...).Err(); err != nil {
+	for _, key := range w.keys(t) { // one by one: in a Cluster they are in many slots
+		if err := w.rdb.Del(t.Context(), key).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

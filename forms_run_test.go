@@ -6,7 +6,10 @@ import (
 	"database/sql/driver"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache"
 )
@@ -139,11 +142,23 @@ func readRows(rows *sql.Rows, mode how) error {
 // TestWriteForms runs every form of the table in DESIGN's part 2 in every kind of
 // transaction. When one fails, that way of writing leaves a stale entry behind, or
 // costs more than it should.
-func TestWriteForms(t *testing.T) {
+func TestWriteForms(t *testing.T) { tryForms(t, single) }
+
+// The same where the keys of one write lie on several servers. When one fails that did
+// not fail above, users of a Cluster get what others do not.
+func TestWriteFormsOnCluster(t *testing.T) {
+	t.Cleanup(func() { wantNoCrossSlot(t, cluster.client(t, cluster.url(t))) })
+	tryForms(t, cluster)
+}
+
+// The same through a client that asks Sentinels where the server is.
+func TestWriteFormsOnSentinel(t *testing.T) { tryForms(t, sentinel) }
+
+func tryForms(t *testing.T, d deployment) {
 	for _, f := range families() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, f)
+			w := newWorldOn(t, d, f)
 			for i := range f.forms {
 				t.Run(f.forms[i].name, func(t *testing.T) { w.tryForm(t, &f.forms[i]) })
 			}
@@ -166,7 +181,7 @@ func (w *world) tryForm(t *testing.T, f *form) {
 		t.Run(string(in), func(t *testing.T) {
 			w := w
 			if f.fresh {
-				w = newWorld(t, w.family)
+				w = newWorldOn(t, w.redis, w.family)
 			}
 			w.tryWay(t, f, in)
 		})
@@ -236,12 +251,18 @@ func (w *world) stats(t *testing.T) wtcache.Stats {
 // keys gives all keys of the world that are in Redis.
 func (w *world) keys(t *testing.T) []string {
 	t.Helper()
+	var mu sync.Mutex // guards keys
 	var keys []string
-	it := w.rdb.Scan(t.Context(), 0, "*"+w.prefix+"*", 1000).Iterator()
-	for it.Next(t.Context()) {
-		keys = append(keys, it.Val())
-	}
-	if err := it.Err(); err != nil {
+	err := eachServer(t.Context(), w.rdb, func(ctx context.Context, rdb redis.Cmdable) error {
+		it := rdb.Scan(ctx, 0, "*"+w.prefix+"*", 1000).Iterator()
+		for it.Next(ctx) {
+			mu.Lock()
+			keys = append(keys, it.Val())
+			mu.Unlock()
+		}
+		return it.Err()
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(keys)

@@ -17,7 +17,7 @@ func families() []*family {
 		partitionsFamily, inheritanceFamily, viewsFamily,
 		securityFamily, rewriteFamily, foreignFamily,
 		quotedFamily, compositeFamily, uuidFamily, textKeyFamily, bigintFamily,
-		policyFamily, eventualFamily, typesFamily, jsonFamily, wideFamily(),
+		taggedFamily, policyFamily, eventualFamily, typesFamily, jsonFamily, wideFamily(),
 		pinsFamily, identityFamily, cascadesFamily, sortedViewFamily, collationFamily,
 	}
 }

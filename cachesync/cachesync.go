@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/sony/gobreaker/v2"
 )
 
 // Defaults of Options.
@@ -31,7 +30,8 @@ type Options struct {
 	LeaseLife time.Duration
 	// Deadline bounds every Redis call; a pipeline of up to 500 keys is one.
 	Deadline time.Duration
-	// Breaker refuses calls while Redis does not answer.
+	// Breaker refuses calls while Redis does not answer; of a Cluster, those to
+	// the server that does not.
 	Breaker BreakerOptions
 	// OwedMax bounds the list of owed keys. Past it a key is exchanged for a
 	// sweep over those of Globs that match it; a key that none matches is kept
@@ -102,7 +102,7 @@ type Client struct {
 	rdb            redis.UniversalClient
 	o              Options
 	honoursContext bool
-	breaker        *gobreaker.CircuitBreaker[struct{}]
+	breakers       *breakers
 	owed           *owed
 	stats          counters
 	foreignSeen    sync.Once // the first foreign key is reported, all are counted
@@ -131,7 +131,7 @@ func (h hook) run() {
 
 // New makes a client. It does not dial. It refuses clients whose reads may be
 // older than their writes: a redis.Ring, or a cluster client that reads from
-// replicas.
+// replicas. Of settings that only make failures longer it warns.
 func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if err := accept(rdb); err != nil {
 		return nil, err
@@ -143,7 +143,10 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	c := &Client{rdb: rdb, o: o, honoursContext: honoursContext(rdb)}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.owed = newOwed()
-	c.breaker = c.newBreaker()
+	c.breakers = newBreakers(o.Breaker, c.breakerChanged)
+	for _, text := range doubts(rdb) {
+		o.Logger.Warn(text)
+	}
 	return c, nil
 }
 

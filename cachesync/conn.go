@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/sony/gobreaker/v2"
 )
 
 // A pipeline is one call under one deadline, so it must not grow without end.
@@ -71,19 +73,12 @@ func chunk(calls []*call) int {
 }
 
 func (c *Client) runChunk(ctx context.Context, calls []*call) (healthy bool) {
+	start := time.Now()
 	c.issue(ctx, calls, false)
-	var unknown []*call
-	for _, k := range calls {
-		if isNoScript(k.err) {
-			unknown = append(unknown, k)
-			if k.fresh != nil {
-				k.fresh()
-			}
-		}
-	}
-	if len(unknown) > 0 {
+	if unknown := again(calls, isNoScript); len(unknown) > 0 {
 		c.issue(ctx, unknown, true)
 	}
+	c.outwait(ctx, calls, start.Add(c.o.Deadline))
 	healthy = true
 	for _, k := range calls {
 		if k.err != nil {
@@ -92,6 +87,55 @@ func (c *Client) runChunk(ctx context.Context, calls []*call) (healthy bool) {
 		}
 	}
 	return healthy
+}
+
+// again picks the calls that failed in a way after which they may be issued once
+// more, each with a fresh token.
+func again(calls []*call, failed func(error) bool) (some []*call) {
+	for _, k := range calls {
+		if failed(k.err) {
+			some = append(some, k)
+			if k.fresh != nil {
+				k.fresh()
+			}
+		}
+	}
+	return some
+}
+
+// outwait issues calls again whose keys are split between two servers, because
+// their slot is on its way: such a call is refused until all of the keys, or
+// none, have moved, which takes milliseconds as a rule. Readers do not wait:
+// they have the database.
+func (c *Client) outwait(ctx context.Context, calls []*call, end time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	for pause := moveMin; ; pause = min(2*pause, moveMax) {
+		split := again(slices.DeleteFunc(slices.Clone(calls), (*call).isReaders), isMoving)
+		if len(split) == 0 || !time.Now().Add(pause).Before(end) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		c.issue(ctx, split, true) // the new server may not know the script
+	}
+}
+
+// Pauses between tries while a slot is on its way.
+const (
+	moveMin = 2 * time.Millisecond
+	moveMax = 20 * time.Millisecond
+)
+
+func (k *call) isReaders() bool {
+	switch k.script {
+	case leaseScript, fillScript, releaseScript, barrierScript:
+		return true
+	}
+	return false
 }
 
 func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
@@ -107,17 +151,38 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 	}
 }
 
-// do sends commands as one request, under the deadline and the breaker. Its
-// errors are raw.
+// do sends commands as one request to each server that they belong to, side by
+// side, under the deadline and the servers' breakers. Its errors are raw.
 func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
+	callCtx, cancel := context.WithTimeout(ctx, c.o.Deadline)
+	defer cancel()
+	parts := split(callCtx, rdb, cmds)
+	if len(parts) == 1 {
+		return c.doPart(ctx, callCtx, rdb, parts[0])
+	}
+	replies := make([]reply, len(cmds))
+	var wg sync.WaitGroup
+	for _, p := range parts {
+		wg.Go(func() {
+			for i, r := range c.doPart(ctx, callCtx, rdb, p) {
+				replies[p.at[i]] = r
+			}
+		})
+	}
+	wg.Wait()
+	return replies
+}
+
+// doPart sends the commands of one server. The caller's context tells whose
+// fault a failure is.
+func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, p part) []reply {
 	var replies []reply
-	_, err := c.breaker.Execute(func() (struct{}, error) {
-		callCtx, cancel := context.WithTimeout(ctx, c.o.Deadline)
-		defer cancel()
-		replies = c.exchange(callCtx, rdb, cmds)
+	_, err := c.breakers.of(p.server).Execute(func() (struct{}, error) {
+		replies = c.exchange(ctx, rdb, p.cmds)
 		for _, r := range replies {
 			if isOutage(r.err) {
-				if callerGone(ctx) != nil {
+				lookAround(c.rdb)
+				if callerGone(caller) != nil {
 					return struct{}{}, errCallerGone
 				}
 				return struct{}{}, r.err
@@ -126,7 +191,7 @@ func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis
 		return struct{}{}, nil
 	})
 	if replies == nil {
-		return repeat(fmt.Errorf("%w: %w", ErrUnavailable, err), len(cmds))
+		return repeat(fmt.Errorf("%w: %w", ErrUnavailable, err), len(p.cmds))
 	}
 	return replies
 }
@@ -189,46 +254,5 @@ func honoursContext(rdb redis.UniversalClient) bool {
 		return r.Options().ContextTimeoutEnabled
 	default:
 		return false
-	}
-}
-
-// accept refuses clients whose reads may be older than their writes.
-func accept(rdb redis.UniversalClient) error {
-	switch r := rdb.(type) {
-	case nil:
-		return errors.New("wtcache: no redis client was given")
-	case *redis.Ring:
-		return errors.New("wtcache: a redis.Ring is not supported: it moves keys to other servers when one fails and finds old values when it returns; use a Cluster, Sentinel or single server")
-	case *redis.ClusterClient:
-		if o := r.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return errors.New("wtcache: a cluster client that reads from replicas can read what is already replaced; leave ReadOnly, RouteByLatency and RouteRandomly off")
-		}
-	}
-	return nil
-}
-
-func (c *Client) newBreaker() *gobreaker.CircuitBreaker[struct{}] {
-	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		Name:    "redis",
-		Timeout: c.o.Breaker.OpenFor,
-		ReadyToTrip: func(n gobreaker.Counts) bool {
-			return n.ConsecutiveFailures >= uint32(c.o.Breaker.Failures)
-		},
-		IsExcluded:    func(err error) bool { return errors.Is(err, errCallerGone) },
-		OnStateChange: func(_ string, from, to gobreaker.State) { c.breakerChanged(from, to) },
-	})
-}
-
-// breakerChanged runs under the breaker's lock: it must not call the breaker.
-func (c *Client) breakerChanged(from, to gobreaker.State) {
-	switch to {
-	case gobreaker.StateOpen:
-		c.stats.BreakerOpens.Add(1)
-		if from == gobreaker.StateClosed {
-			c.o.Logger.Warn("redis does not answer: calls are refused for a while", "for", c.o.Breaker.OpenFor)
-		}
-	case gobreaker.StateClosed:
-		c.o.Logger.Info("redis answers again")
-		c.owed.nudge()
 	}
 }

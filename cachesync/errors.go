@@ -117,8 +117,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// isOutage says whether an error counts against the breaker. A server that
-// loads its data or lost its master answers, but does nothing.
+// isOutage says whether an error counts against a server's breaker. A server
+// that loads its data or lost its master answers, but does nothing. One that
+// answers CLUSTERDOWN lives, and may serve other slots.
 func isOutage(err error) bool {
 	if err == nil {
 		return false
@@ -126,13 +127,11 @@ func isOutage(err error) bool {
 	if !isReply(err) {
 		return true
 	}
-	for _, prefix := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN"} {
-		if redis.HasErrorPrefix(err, prefix) {
-			return true
-		}
-	}
-	return false
+	return redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "MASTERDOWN")
 }
+
+// isMoving says that the keys of a call lie on two servers just now.
+func isMoving(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN") }
 
 func isNoScript(err error) bool {
 	return err != nil && (errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT"))

@@ -174,6 +174,23 @@ func (c *Client) Owed() int {
 	return len(c.owed.keys) + len(c.owed.sweeps)
 }
 
+// Owes says whether anything is owed that concerns a key: until it is settled,
+// what Redis holds for the key may be older than the database.
+func (c *Client) Owes(key string) bool {
+	o := c.owed
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, owed := o.keys[key]; owed {
+		return true
+	}
+	for _, s := range o.sweeps {
+		if slices.ContainsFunc(s.globs, func(glob string) bool { return matchGlob(glob, key) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // WaitOwed waits until nothing is owed. It returns the context's error, or
 // ErrClosed when the client was closed first.
 func (c *Client) WaitOwed(ctx context.Context) error {

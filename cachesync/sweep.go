@@ -1,6 +1,7 @@
 package cachesync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,16 @@ const scanCount = 500
 //
 // It returns how many keys it met with anything to end, those met by both
 // walks twice. On error some keys may be untouched. The context bounds the
-// whole; each call has its own deadline. A Cluster's slots must not move
-// meanwhile: keys that move can be missed.
+// whole; each call has its own deadline. A walk can miss keys that change
+// servers, or whose server does: where slots move, or a server failed over or
+// began anew meanwhile, Sweep returns an error that wraps ErrUnavailable.
 func (c *Client) Sweep(ctx context.Context, globs []string) (touched int, err error) {
 	if len(globs) == 0 {
 		return 0, nil
+	}
+	before, err := c.layout(ctx)
+	if err != nil {
+		return 0, err
 	}
 	for walk := range 2 {
 		n, err := c.walk(ctx, globs)
@@ -37,6 +43,9 @@ func (c *Client) Sweep(ctx context.Context, globs []string) (touched int, err er
 		if walk == 0 {
 			c.hooks.swept.run()
 		}
+	}
+	if after, err := c.layout(ctx); err != nil || after != before {
+		return touched, explain(ctx, cmp.Or(err, errMoved))
 	}
 	c.stats.Sweeps.Add(1)
 	c.stats.SweptKeys.Add(int64(touched))

@@ -4,6 +4,9 @@
 // Otherwise private servers are started from local binaries, on unix sockets in a temporary folder. Without binaries,
 // Postgres is downloaded by fergusstrange/embedded-postgres and miniredis stands in for Redis.
 //
+// Cluster and Sentinel start a Redis Cluster of six nodes and a Redis with Sentinels, always private ones from the local
+// redis-server, on ports of 127.0.0.1, and join them without any further tool.
+//
 // # Nothing stays behind
 //
 // The servers, their folder and their shared memory belong to a watchdog process, which ends them as soon as the process

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -13,8 +14,11 @@ type redisServer struct {
 	home *home
 	bin  string
 	dir  string
+	port int // 0: it listens on its socket alone
 	args []string
-	proc *process
+	// sentinel: it runs as a Sentinel, from a file that it writes itself once it was started.
+	sentinel bool
+	proc     *process
 }
 
 func newRedis(ctx context.Context, h *home, bin string, args ...string) (*redisServer, error) {
@@ -31,26 +35,44 @@ func newRedis(ctx context.Context, h *home, bin string, args ...string) (*redisS
 
 func (r *redisServer) socket() string { return filepath.Join(r.dir, "redis.sock") }
 
-func (r *redisServer) url() string { return "unix://" + r.socket() }
+func (r *redisServer) addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }
+
+func (r *redisServer) url() string {
+	if r.port != 0 {
+		return "redis://" + r.addr()
+	}
+	return "unix://" + r.socket()
+}
 
 func (r *redisServer) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	major, err := redisMajor(r.bin)
+	argv, err := r.argv()
 	if err != nil {
 		return err
 	}
-	argv := []string{r.bin, "--port", "0", "--unixsocket", r.socket(), "--unixsocketperm", "700", "--dir", r.dir,
-		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"}
-	if major >= 7 { // before, DEBUG was always allowed and the setting unknown
-		argv = append(argv, "--enable-debug-command", "local")
-	}
-	proc, err := r.home.start(r.dir, "redis", append(argv, r.args...)...)
+	proc, err := r.home.start(r.dir, "redis", argv...)
 	if err != nil {
 		return err
 	}
 	r.proc = proc
 	return proc.awaitReady(ctx, r.ready)
+}
+
+func (r *redisServer) argv() ([]string, error) {
+	if r.sentinel {
+		return []string{r.bin, r.sentinelFile(), "--sentinel"}, nil
+	}
+	major, err := redisMajor(r.bin)
+	if err != nil {
+		return nil, err
+	}
+	argv := []string{r.bin, "--port", strconv.Itoa(r.port), "--bind", loopback, "--unixsocket", r.socket(), "--unixsocketperm", "700",
+		"--dir", r.dir, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"}
+	if major >= 7 { // before, DEBUG was always allowed and the setting unknown
+		argv = append(argv, "--enable-debug-command", "local")
+	}
+	return append(argv, r.args...), nil
 }
 
 func (r *redisServer) kill(ctx context.Context) error {
