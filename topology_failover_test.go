@@ -10,9 +10,9 @@ import (
 	"github.com/wtcache/wtcache/internal/testenv"
 )
 
-// shortFences keeps the keys that a failure left fenced from being absent for half a
+// briefFences keeps the keys that a failure left fenced from being absent for half a
 // minute. All else is as users have it.
-func shortFences(c *wtcache.Config) { c.FenceLife = 2 * time.Second }
+func briefFences(c *wtcache.Config) { c.FenceLife = 2 * time.Second }
 
 // failovers are the deployments in which another server takes a dead one's place. Each
 // gives a URL, the master (of a key), and a wait for its successor.
@@ -52,7 +52,7 @@ func TestFailoverUnderTraffic(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
 			o := d.make(t)
-			f := newFleet(t, o.url, "", shortFences)
+			f := newFleet(t, o.url, "", briefFences)
 			stop := f.traffic()
 			defer stop()
 			f.wantServed(1)
@@ -81,7 +81,7 @@ func TestFailoverAmidWrites(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
 			o := d.make(t)
-			f := newFleet(t, o.url, "", shortFences)
+			f := newFleet(t, o.url, "", briefFences)
 			done := make(chan struct{})
 			written := make(chan error, 1)
 			go func() {
@@ -121,7 +121,7 @@ func TestFailoverOfAHungMaster(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
 			o := d.make(t)
-			f := newFleet(t, o.url, "", shortFences)
+			f := newFleet(t, o.url, "", briefFences)
 			f.wantServed(1, 2, 3)
 			old := o.master(f.key(1))
 			f.quietly(old.Pause)
@@ -154,7 +154,7 @@ func TestFailoverRefuses(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
 			o := d.make(t)
-			f := newFleet(t, o.url, "redis_down: refuse\n", shortFences)
+			f := newFleet(t, o.url, "redis_down: refuse\n", briefFences)
 			f.wantServed(1)
 			dead := o.master(f.key(1))
 			f.quietly(dead.Kill)
@@ -216,7 +216,7 @@ func TestOneDeadShard(t *testing.T) {
 	for _, rule := range []string{"redis_down: queue\n", "redis_down: refuse\n"} {
 		t.Run(rule[len("redis_down: "):len(rule)-1], func(t *testing.T) {
 			s := testenv.NewCluster(t)
-			f := newFleet(t, s.URL, rule, shortFences)
+			f := newFleet(t, s.URL, rule, briefFences)
 			var dead, alive []int
 			// Where the rule's barrier cannot be asked for, readers do not fill.
 			victim := s.Nodes[0]

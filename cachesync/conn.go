@@ -156,7 +156,7 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
 	callCtx, cancel := context.WithTimeout(ctx, c.o.Deadline)
 	defer cancel()
-	parts := byServer(callCtx, rdb, cmds)
+	parts := partsOf(callCtx, rdb, cmds)
 	if len(parts) == 1 {
 		return c.doPart(ctx, callCtx, rdb, parts[0])
 	}

@@ -38,11 +38,11 @@ type part struct {
 	at     []int
 }
 
-// byServer sorts commands by the server that is believed to hold their keys.
+// partsOf sorts commands by the server that is believed to hold their keys.
 // go-redis would do so by itself, but gives every command of a pipeline an
 // error when its time ends in the middle of one server's, whatever the others
 // had answered.
-func byServer(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []part {
+func partsOf(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []part {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
 		return []part{{server: serverOf(rdb), cmds: cmds}}
