@@ -25,7 +25,7 @@ import (
 var allFormats = []string{"envelope", "plain", "hash", "versioned"}
 
 // readUnaware reads an entry as a program does that knows nothing of wtcache.
-func readUnaware(ctx context.Context, rdb *redis.Client, key, format string) (payload []byte, there bool, err error) {
+func readUnaware(ctx context.Context, rdb redis.UniversalClient, key, format string) (payload []byte, there bool, err error) {
 	switch format {
 	case "hash":
 		payload, err = rdb.HGet(ctx, key, "data").Bytes()

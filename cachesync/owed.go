@@ -287,14 +287,7 @@ func (c *Client) settleSweep(s *sweepDebt) bool {
 		return true
 	}
 	c.stats.Retries.Add(1)
-	if s.barrier != "" {
-		fence, err := c.Fence(c.ctx, []string{s.barrier})
-		if err != nil {
-			return false
-		}
-		defer fence.Abort(c.ctx) // it holds no value: ending it is all
-	}
-	if _, err := c.Sweep(c.ctx, s.globs); err != nil {
+	if c.sweepBehind(s.barrier, s.globs) != nil {
 		return false
 	}
 	c.owed.mu.Lock()
@@ -306,6 +299,20 @@ func (c *Client) settleSweep(s *sweepDebt) bool {
 	}
 	c.owed.settled()
 	return true
+}
+
+// sweepBehind sweeps with a token on the barrier, where there is one. It holds no value:
+// ending it is all.
+func (c *Client) sweepBehind(barrier string, globs []string) error {
+	if barrier != "" {
+		fence, err := c.Fence(c.ctx, []string{barrier})
+		if err != nil {
+			return err
+		}
+		defer fence.Abort(c.ctx)
+	}
+	_, err := c.Sweep(c.ctx, globs)
+	return err
 }
 
 // settled wakes those who wait for nothing to be owed, under mu.
