@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 		if found != valid {
 			return
 		}
-		all := strings.Join(texts, "\x00")
+		all := strings.ToLower(strings.Join(texts, "\x00"))
 		if !isHex(value.Version, versionDigits) || !strings.Contains(all, checksum(value.Payload)) || !strings.Contains(all, testSchema) {
 			t.Fatalf("%q is taken for %+v", texts, value)
 		}
@@ -78,8 +78,7 @@ func TestEntriesCutShort(t *testing.T) {
 			for n := range len(text) {
 				cut := slices.Clone(whole)
 				cut[i] = text[:n]
-				// A shorter time is a time.
-				if v, found := decode(format, cut, testSchema); found == valid && !(format == Hash && i == 2 && n > 0) {
+				if v, found := decode(format, cut, testSchema); found == valid {
 					t.Errorf("%s: %q is read as %+v", format, cut, v)
 				}
 			}

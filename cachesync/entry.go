@@ -78,6 +78,7 @@ type Value struct {
 const (
 	versionDigits = 24
 	schemaDigits  = 8
+	writtenDigits = 13 // until the year 2286
 )
 
 // fillVersion comes before the version of every written value.
@@ -94,7 +95,7 @@ const (
 
 	atVersion  = len(headOpen)
 	atWritten  = atVersion + versionDigits + len(headWritten)
-	atChecksum = atWritten + 13 + len(headChecksum)
+	atChecksum = atWritten + writtenDigits + len(headChecksum)
 	atSchema   = atChecksum + 8 + len(headSchema)
 	atTail     = atSchema + schemaDigits
 	atData     = atTail + len(headData)
@@ -199,7 +200,7 @@ func decode(format Format, texts []string, schema string) (Value, verdict) {
 	}
 	written, err := strconv.ParseUint(h.written, 10, 63)
 	bytes := []byte(payload)
-	if err != nil || !isHex(h.version, versionDigits) || h.checksum != checksum(bytes) {
+	if err != nil || len(h.written) != writtenDigits || !isHex(h.version, versionDigits) || h.checksum != checksum(bytes) {
 		return Value{}, damaged
 	}
 	return Value{Payload: bytes, Version: h.version, WrittenAt: time.UnixMilli(int64(written))}, valid
@@ -248,7 +249,7 @@ func cutAlone(text string) (header, bool) {
 
 // cut reads a header at its fixed offsets. The text is at least that long.
 func cut(text string) (h header, ok bool) {
-	const version, written, check = atVersion + versionDigits, atWritten + 13, atChecksum + 8
+	const version, written, check = atVersion + versionDigits, atWritten + writtenDigits, atChecksum + 8
 	ok = text[:atVersion] == headOpen && text[version:atWritten] == headWritten &&
 		text[written:atChecksum] == headChecksum && text[check:atSchema] == headSchema
 	return header{text[atVersion:version], text[atWritten:written], text[atChecksum:check], text[atSchema:atTail]}, ok
