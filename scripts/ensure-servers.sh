@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the binaries of Postgres and Redis where they are missing, and says so. Only binaries: no service is left
+# Installs the binaries of Postgres, Redis and PgBouncer where they are missing, and says so. Only binaries: no service is left
 # running or enabled, and no database cluster is made. Where it cannot install, the tests' own fallbacks remain, so that this
 # script fails only when it was interrupted.
 set -eu
@@ -22,9 +22,14 @@ have_postgres() {
 	return 1
 }
 
+have_pgbouncer() {
+	[ -n "${WTCACHE_TEST_PGBOUNCER_BIN:-}" ] || command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 missing() {
 	have_postgres || echo "postgresql"
 	have_redis || echo "redis"
+	have_pgbouncer || echo "pgbouncer"
 }
 
 # as_root runs a command with the rights to install, without ever asking for a password.
@@ -74,8 +79,9 @@ install_with_apt() {
 	# shellcheck disable=SC2086  # one word a package
 	if as_root env DEBIAN_FRONTEND=noninteractive sh -c '
 		apt-get -q update && exec apt-get -q -y --no-install-recommends install "$@"' sh $packages >"$log" 2>&1; then
-		# The package enables its service for the next boot, which policy-rc.d has no say in.
+		# The packages enable their services for the next boot, which policy-rc.d has no say in.
 		case $packages in *redis-server*) as_root update-rc.d redis-server disable >/dev/null 2>&1 || true ;; esac
+		case $packages in *pgbouncer*) as_root update-rc.d pgbouncer disable >/dev/null 2>&1 || true ;; esac
 	else
 		tail -n 20 "$log" >&2
 		say "apt-get did not install $packages"
@@ -94,7 +100,7 @@ install_with_brew() {
 main() {
 	want=$(missing)
 	if [ -z "$want" ]; then
-		say "Postgres and Redis are here"
+		say "Postgres, Redis and PgBouncer are here"
 		return
 	fi
 	if command -v apt-get >/dev/null && can_be_root; then
@@ -105,6 +111,7 @@ main() {
 		say "no way to install $(echo "$want" | tr '\n' ' ')from here: it takes root or passwordless sudo with apt-get, or brew"
 	fi
 	have_postgres || say "no Postgres: the tests download an embedded one (or: apt-get install postgresql)"
+	have_pgbouncer || say "no PgBouncer: tests behind it are left out (or: apt-get install pgbouncer)"
 	have_redis || say "no Redis: miniredis stands in, and tests that need a real one are left out (or: apt-get install redis-server)"
 }
 

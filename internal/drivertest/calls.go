@@ -246,7 +246,6 @@ func rawScenario(s *side) {
 		c, ok := dc.(driver.Conn)
 		s.note("a driver.Conn: %v", ok)
 		for _, text := range []string{readUsers, writeOne, writeLog} {
-			//lint:ignore SA1019 the legacy form is what is tried
 			stmt, err := c.Prepare(text)
 			if err != nil {
 				return err

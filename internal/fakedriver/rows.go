@@ -35,6 +35,7 @@ type rows struct {
 	further []Reply
 	at      int
 	row     []driver.Value // that Next has come to
+	names   []string       // of the set
 	close   error
 }
 
@@ -47,12 +48,14 @@ func newRows(c *conn, r Reply) driver.Rows {
 	return rowsSubsets[shown](x)
 }
 
+// Columns gives the same slice each time, as drivers do.
 func (r *rows) Columns() []string {
-	names := make([]string, len(r.set.Columns))
-	for i, c := range r.set.Columns {
-		names[i] = c.Name
+	if r.names == nil {
+		for _, c := range r.set.Columns {
+			r.names = append(r.names, c.Name)
+		}
 	}
-	return names
+	return r.names
 }
 
 func (r *rows) Close() error {
@@ -99,7 +102,7 @@ func (x setter) NextResultSet() error {
 	if len(r.further) == 0 {
 		return io.EOF
 	}
-	r.set, r.further, r.at = r.further[0], r.further[1:], 0
+	r.set, r.further, r.at, r.names = r.further[0], r.further[1:], 0, nil
 	return r.set.Err
 }
 
