@@ -3,7 +3,7 @@
 GO          ?= go
 PKGS        ?= ./...
 TESTFLAGS   ?=
-TIMEOUT     ?= 10m
+TIMEOUT     ?= 20m
 FUZZTIME    ?= 30s
 BENCHTIME   ?= 1s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -51,6 +51,7 @@ type failover struct {
 func TestFailoverUnderTraffic(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			o := d.make(t)
 			f := newFleet(t, o.url, "", briefFences)
 			stop := f.traffic()
@@ -80,6 +81,7 @@ func TestFailoverUnderTraffic(t *testing.T) {
 func TestFailoverAmidWrites(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			o := d.make(t)
 			f := newFleet(t, o.url, "", briefFences)
 			done := make(chan struct{})
@@ -120,6 +122,7 @@ func TestFailoverAmidWrites(t *testing.T) {
 func TestFailoverOfAHungMaster(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			o := d.make(t)
 			f := newFleet(t, o.url, "", briefFences)
 			f.wantServed(1, 2, 3)
@@ -153,6 +156,7 @@ func TestFailoverOfAHungMaster(t *testing.T) {
 func TestFailoverRefuses(t *testing.T) {
 	for _, d := range failovers {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			o := d.make(t)
 			f := newFleet(t, o.url, "redis_down: refuse\n", briefFences)
 			f.wantServed(1)
@@ -215,6 +219,7 @@ func TestFailoverLeavesAMisledSentinel(t *testing.T) {
 func TestOneDeadShard(t *testing.T) {
 	for _, rule := range []string{"redis_down: queue\n", "redis_down: refuse\n"} {
 		t.Run(rule[len("redis_down: "):len(rule)-1], func(t *testing.T) {
+			t.Parallel()
 			s := testenv.NewCluster(t)
 			f := newFleet(t, s.URL, rule, briefFences)
 			var dead, alive []int
