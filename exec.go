@@ -207,6 +207,8 @@ func (c *conn) send(ctx context.Context, text string, r request) (response, erro
 // querySpliced runs the step's spliced text. It gives rows whatever the user asked for.
 func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driver.Rows, err error) {
 	switch {
+	case c.base.standIn != nil:
+		rows, err = c.writeStandIn(ctx, st, r)
 	case r.stmt != nil && r.stmt.text == st.spliced:
 		rows, err = r.stmt.query(ctx, r.args)
 	case !r.rows && len(r.args) == 0 && c.pgx != nil:
