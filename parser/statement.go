@@ -71,6 +71,8 @@ const (
 	ValueNull
 	ValueDefault  // the keyword DEFAULT
 	ValueExcluded // in Sets alone: EXCLUDED's column, whose name is Text
+	ValueBool     // true or false
+	ValueDecimal  // a number that is no integer
 )
 
 // Value is a parameter, a constant, or something else.

@@ -33,7 +33,9 @@ type TypeDef struct {
 	Schema string // "" where the text gives none
 	Name   string // Postgres' own name of it: int8 for bigint, timestamptz
 	Mod    int    // n of varchar(n), 0 for none
-	Array  bool
+	// Modified says that it has modifiers of any kind: numeric(10,2), timestamptz(0).
+	Modified bool
+	Array    bool
 }
 
 // ColumnDef is a column of a table.
@@ -200,7 +202,9 @@ func typeOf(n *pg.TypeName) TypeDef {
 	if t.Schema == "pg_catalog" {
 		t.Schema = ""
 	}
-	if mods := n.GetTypmods(); len(mods) == 1 {
+	mods := n.GetTypmods()
+	t.Modified = len(mods) > 0
+	if len(mods) == 1 {
 		t.Mod = int(mods[0].GetAConst().GetIval().GetIval())
 	}
 	return t

@@ -89,8 +89,8 @@ func TestParseDefinitionsNamesWhatDoesNotParse(t *testing.T) {
 func TestShownValues(t *testing.T) {
 	for sql, want := range map[string]string{
 		"UPDATE t SET a = $2, b = 'x', c = c + 1, d = NULL, e[1] = $1, (f, g) = ($3, $4) WHERE id = 1 RETURNING id, t.a AS z, lower(b), *": "a=2 b=x d= |id,a,,*",
-		"INSERT INTO t (id, a) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a, b = t.b RETURNING id":                     "a=excluded.a |id",
-		"DELETE FROM t USING u WHERE u.id = t.id RETURNING u.id, t.id, id, *":                                                          "|,id,,",
+		"INSERT INTO t (id, a) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a, b = t.b RETURNING id":                         "a=excluded.a |id",
+		"DELETE FROM t USING u WHERE u.id = t.id RETURNING u.id, t.id, id, *":                                                              "|,id,,",
 	} {
 		s := Parse(sql)[0]
 		var got strings.Builder
