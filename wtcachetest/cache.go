@@ -164,7 +164,9 @@ func renderKey(t *table, e *rules.BoundEntry, row Row) (key string, missing []st
 	return key, missing, err
 }
 
-// Down makes Redis unreachable, until Up.
+// Down makes Redis unreachable, until Up. A write that its rule refuses meanwhile
+// (redis_down: refuse) may have been sent before or not at all, as in production: where its
+// keys follow from its text and arguments the driver finds out before it sends it.
 func (c *Cache) Down() { c.redis.setDown(true) }
 
 // Up makes Redis reachable again, and waits until the driver has noticed and has made

@@ -9,6 +9,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // memoryRedis is a Redis in this process that no network reaches. Its clock stands still
@@ -35,8 +36,10 @@ var errDown = errors.New("wtcachetest: Redis is down")
 // Unless it watches from outside it is cut off by setDown.
 func (m *memoryRedis) client(outside bool) *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: "in-memory", Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
-		MaxRetries: -1, DialerRetries: 1,
+		// Nobody dials the address; but a name in its place would be looked up in the DNS.
+		Addr: "127.0.0.1:6379", Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		MaxRetries:               -1, DialerRetries: 1,
 		Dialer: func(context.Context, string, string) (net.Conn, error) { return m.dial(outside) },
 	})
 }
@@ -45,7 +48,11 @@ func (m *memoryRedis) dial(outside bool) (net.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down && !outside {
-		return nil, errDown
+		// A dead connection rather than a failure to dial, which go-redis would log.
+		client, server := net.Pipe()
+		conn := newPipeConn(client)
+		conn.end(errDown)
+		return conn, server.Close()
 	}
 	pipe, err := m.server.Dial()
 	if err != nil {
