@@ -58,6 +58,38 @@ func TestUnknownRowsFailTheTest(t *testing.T) {
 	}
 }
 
+// Postgres pads, rounds and respells what it stores: such values do not follow from the
+// statement either.
+func TestRespelledValuesFailTheTest(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE DOMAIN cents AS numeric(10,2);
+CREATE TABLE users (id bigint PRIMARY KEY, price numeric(10,2), half cents, code char(4), span interval, at timestamptz, uid uuid, tags text[],
+	name text, low text GENERATED ALWAYS AS (lower(name)) STORED, ip inet)`
+	known := row{"id": 1, "price": nil, "half": nil, "code": nil, "span": nil, "at": nil, "uid": nil, "tags": []string{"a"}, "name": "x", "low": "x", "ip": nil}
+	for column, value := range map[string]string{
+		"price": "$1", "half": "1.5", "code": "'ab'", "span": "'60 minutes'", "at": "'2024-01-01'", "uid": "'0E37DF36-F698-11E6-8DD4-CB9CED3DF976'",
+		"tags": "'{b}'", "ip": "'10.0.0.1/32'", "low": "DEFAULT", "name": "'x '::bpchar",
+	} {
+		var args []any
+		if value == "$1" {
+			args = []any{"1.5"}
+		}
+		said := failure(t, func(t testing.TB) {
+			db, mock, cache := wtcachetest.New(t, wtcachetest.Rules(usersRule), wtcachetest.Schema(ddl))
+			cache.Rows("users", known)
+			mock.ExpectExec("UPDATE").WillReturnResult(one)
+			_, _ = db.Exec("UPDATE users SET "+column+" = "+value+" WHERE id = 1", args...)
+		})
+		mentions(t, said, column+" is stored by entry")
+	}
+	db, mock, cache := wtcachetest.New(t, wtcachetest.Rules(usersRule), wtcachetest.Schema(ddl))
+	cache.Rows("users", known)
+	cache.WillCapture("users", row{"price": "1.50", "low": "x"})
+	mock.ExpectExec("UPDATE").WillReturnResult(one)
+	exec(t, db, "UPDATE users SET price = $1 WHERE id = 1", "1.5")
+	cache.ExpectWritten("user:1", `{"id":1,"price":1.50,"half":null,"code":null,"span":null,"at":null,"uid":null,"tags":["a"],"name":"x","low":"x","ip":null}`)
+}
+
 func TestContradictionsFailTheTest(t *testing.T) {
 	t.Parallel()
 	mentions(t, failure(t, func(t testing.TB) {

@@ -100,9 +100,10 @@ func newModel(all []*rules.Rule, defs *parser.Definitions) (*model, error) {
 func (m *model) add(name rules.Name, def *parser.TableDef, sketched bool, root uint32) {
 	t := &table{name: name, oid: firstUserOID + uint32(len(m.tables)) + 1, def: def, sketch: sketched, root: root}
 	for _, c := range def.Columns {
+		typ := m.types.of(c.Type)
 		t.columns = append(t.columns, column{
-			name: c.Name, typ: m.types.of(c.Type), mod: typmod(c.Type), generated: c.Generated, fallback: c.Default,
-			modified: c.Type.Modified, guessed: sketched,
+			name: c.Name, typ: typ, mod: typmod(c.Type), generated: c.Generated, fallback: c.Default,
+			modified: c.Type.Modified || typ.modified, guessed: sketched,
 		})
 	}
 	m.tables = append(m.tables, t)

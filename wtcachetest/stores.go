@@ -52,7 +52,12 @@ func (c *column) given(v parser.Value, args []driver.NamedValue) (value any, ok 
 			return nil, false
 		}
 		value = args[v.Param-1].Value
-	case parser.ValueInteger, parser.ValueDecimal, parser.ValueString, parser.ValueBool:
+	case parser.ValueDecimal:
+		if !c.guessed && !slices.Contains([]string{"numeric", "float4", "float8"}, c.typ.plain().name) {
+			return nil, false // .5 as a text is 0.5
+		}
+		value = constantOf(v)
+	case parser.ValueInteger, parser.ValueString, parser.ValueBool:
 		value = constantOf(v)
 	default:
 		return nil, false

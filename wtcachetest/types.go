@@ -15,6 +15,7 @@ type sqlType struct {
 	category string
 	base     *sqlType // of a domain, an array, a range
 	mod      int
+	modified bool // of a domain: the type below has modifiers
 }
 
 // builtins are the types of pg_catalog with their numbers and categories, as in
@@ -81,6 +82,7 @@ func (ts *types) named(schema, name string) *sqlType {
 		case isDomain:
 			t.kind, t.base = "d", ts.of(below)
 			t.category, t.mod = t.base.category, typmod(below)
+			t.modified = below.Modified || t.base.modified
 		case ts.isEnum(relation):
 			t.kind, t.category = "e", "E"
 		case isBuiltin && schema == "":
