@@ -48,7 +48,9 @@ type Cache struct {
 
 // Rows says what a table holds: all of it, as far as the test is concerned. Reads that
 // miss the cache find these rows, and so do the writes that are captured: an UPDATE leaves
-// the row that it finds here with what it sets. Each write that commits changes them.
+// the row that it finds here with what it sets. Each write that commits changes them; after
+// one whose rows are not known (TRUNCATE, MERGE, a foreign key's action) they are forgotten,
+// and to be said again before they are read.
 // The columns that a rule stores or makes keys of have to be there.
 //
 // No rows at all say that the table is empty.
@@ -253,8 +255,11 @@ func (c *Cache) commit(changes []pendingChange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range changes {
-		if rows, known := c.rows[p.table]; known {
-			c.rows[p.table] = p.table.apply(rows, p.change)
+		rows, known := c.rows[p.table]
+		if rows, known = p.table.after(rows, known, p); known {
+			c.rows[p.table] = rows
+		} else {
+			delete(c.rows, p.table)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (m *model) ask(_ context.Context, sql string) ([][]*string, error) {
 	case strings.Contains(sql, "SELECT kind, id, body FROM ("):
 		return m.session(strings.Contains(sql, "'digest' AS kind")), nil
 	case strings.Contains(sql, "ruled AS ("):
-		return m.cascades(), nil
+		return m.blindSpots(), nil
 	case strings.HasPrefix(sql, "WITH RECURSIVE spot("):
 		return nil, nil
 	case strings.HasPrefix(sql, "SELECT (SELECT 'ok' FROM ("):
@@ -166,41 +166,60 @@ func (m *model) session(compare bool) [][]*string {
 
 func (t *table) oidText() string { return strconv.FormatUint(uint64(t.oid), 10) }
 
-// cascades gives the foreign keys whose actions change rows of ruled tables, also through
-// further tables.
-func (m *model) cascades() [][]*string {
+func (m *model) blindSpots() [][]*string {
 	var rows [][]*string
-	for _, t := range m.tables {
-		if t.root == 0 {
-			rows = m.cascadesInto(rows, t, t.def, map[*parser.TableDef]bool{})
-		}
+	for _, c := range m.cascades() {
+		rows = append(rows, c.fact())
 	}
 	return rows
 }
 
-func (m *model) cascadesInto(rows [][]*string, root *table, def *parser.TableDef, seen map[*parser.TableDef]bool) [][]*string {
+// cascade is a foreign key whose action changes rows of a ruled table, directly or through
+// further tables.
+type cascade struct {
+	table    *table
+	source   rules.Name
+	onDelete bool
+	columns  []string // whose UPDATE it acts on
+}
+
+func (m *model) cascades() []cascade {
+	var all []cascade
+	for _, t := range m.tables {
+		if t.root == 0 {
+			all = m.cascadesInto(all, t, t.def, map[*parser.TableDef]bool{})
+		}
+	}
+	return all
+}
+
+func (m *model) cascadesInto(all []cascade, t *table, def *parser.TableDef, seen map[*parser.TableDef]bool) []cascade {
 	if seen[def] {
-		return rows
+		return all
 	}
 	seen[def] = true
 	for _, f := range def.Foreign {
 		if !f.OnDelete && !f.OnUpdate {
 			continue
 		}
-		name := qualified(nameOf(f.References))
-		body := fact{
-			"root": root.oid, "kind": "cascade", "schema": name.Schema, "name": name.Table, "detail": "of " + def.Name.Name, "delete": f.OnDelete,
-		}
 		source := m.defs.Table(f.References)
+		c := cascade{table: t, source: qualified(nameOf(f.References)), onDelete: f.OnDelete}
 		if f.OnUpdate {
-			body["columns"] = referenced(f, source)
+			c.columns = referenced(f, source)
 		}
-		rows = append(rows, factRow("blind", body))
+		all = append(all, c)
 		if source != nil {
-			rows = m.cascadesInto(rows, root, source, seen)
+			all = m.cascadesInto(all, t, source, seen)
 		}
 	}
-	return rows
+	return all
+}
+
+func (c cascade) fact() []*string {
+	return factRow("blind", fact{
+		"root": c.table.oid, "kind": "cascade", "schema": c.source.Schema, "name": c.source.Table, "detail": "of " + c.table.name.Table,
+		"delete": c.onDelete, "columns": c.columns,
+	})
 }
 
 // referenced gives the columns that a foreign key names, or the primary key that it means.

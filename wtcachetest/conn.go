@@ -61,10 +61,12 @@ type conn struct {
 	marks   []mark
 }
 
-// pendingChange is a change that is not committed yet.
+// pendingChange is a change that is not committed yet: of one row, or one after which it
+// is not known what the table holds.
 type pendingChange struct {
 	table *table
 	change
+	unknown bool
 }
 
 // mark is a savepoint: how many changes came before it.
@@ -175,8 +177,12 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // follow keeps track of transaction words that are sent as SQL.
 func (c *conn) follow(query string) {
 	stmts := parser.Parse(query)
+	for _, s := range stmts {
+		c.forget(s)
+	}
 	if len(stmts) != 1 {
 		c.cache.log.sql(query)
+		c.settle()
 		return
 	}
 	switch s := stmts[0]; s.Kind {
@@ -202,6 +208,23 @@ func (c *conn) follow(query string) {
 		}
 	}
 	c.cache.log.sql(query)
+	c.settle()
+}
+
+// forget drops what was known of the tables whose rows a statement writes unseen: one that
+// is not captured, or that a foreign key's action passes on.
+func (c *conn) forget(s *parser.Statement) {
+	for _, t := range c.cache.model.changedBy(s) {
+		c.pending = append(c.pending, pendingChange{table: t, unknown: true})
+	}
+}
+
+// settle makes what happened outside a transaction the tables' content.
+func (c *conn) settle() {
+	if !c.open {
+		c.cache.commit(c.pending)
+		c.pending = nil
+	}
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -216,7 +239,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		c.cache.log.failed(oneLine(query), err)
 		return nil, err
 	}
-	c.cache.log.sql(query)
+	c.follow(query)
 	return rows, nil
 }
 
@@ -295,12 +318,12 @@ func (c *conn) capture(a *answer, text string, args []driver.NamedValue, bound *
 		return err
 	}
 	for _, ch := range changes {
-		c.pending = append(c.pending, pendingChange{t, ch})
+		c.pending = append(c.pending, pendingChange{table: t, change: ch})
 	}
-	if !c.open {
-		c.cache.commit(c.pending)
-		c.pending = nil
+	for _, other := range c.cache.model.cascadingFrom(s) {
+		c.pending = append(c.pending, pendingChange{table: other, unknown: true})
 	}
+	c.settle()
 	return nil
 }
 
@@ -309,10 +332,18 @@ func (c *conn) content(t *table) (rows []Row, ok bool) {
 	rows, ok = c.cache.content(t)
 	for _, p := range c.pending {
 		if p.table == t {
-			rows = t.apply(rows, p.change)
+			rows, ok = t.after(rows, ok, p)
 		}
 	}
 	return rows, ok
+}
+
+// after is what is known of a table after a change.
+func (t *table) after(rows []Row, known bool, p pendingChange) ([]Row, bool) {
+	if p.unknown || !known {
+		return nil, false
+	}
+	return t.apply(rows, p.change), true
 }
 
 // returnedRows is what the user's own RETURNING says of the written rows.

@@ -152,6 +152,47 @@ func (m *model) find(name string) (*table, error) {
 	return nil, fmt.Errorf("no rule is for a table %q; the rules are for %s", name, strings.Join(known, ", "))
 }
 
+// changedBy gives the ruled tables whose rows a statement may change without being
+// captured.
+func (m *model) changedBy(s *parser.Statement) []*table {
+	changed := m.cascadingFrom(s)
+	for _, t := range m.tables {
+		if s.All || slices.ContainsFunc(s.Written, t.is) {
+			changed = append(changed, m.ruled(t))
+		}
+	}
+	return changed
+}
+
+func (t *table) is(r parser.Relation) bool {
+	return r.Name == t.name.Table && (r.Schema == "" || r.Schema == t.name.Schema)
+}
+
+// ruled gives the table whose rule a child's rows fall under.
+func (m *model) ruled(t *table) *table {
+	for _, root := range m.tables {
+		if t.root == root.oid {
+			return root
+		}
+	}
+	return t
+}
+
+// cascadingFrom gives the ruled tables that a foreign key's action may change when the
+// statement runs. An INSERT sets none off.
+func (m *model) cascadingFrom(s *parser.Statement) []*table {
+	var changed []*table
+	if s.Kind == parser.KindInsert && s.Conflict == nil && !s.Nested {
+		return nil
+	}
+	for _, c := range m.cascades() {
+		if slices.ContainsFunc(s.Written, (&table{name: c.source}).is) {
+			changed = append(changed, c.table)
+		}
+	}
+	return changed
+}
+
 // sketch makes a table of the columns that its rule names, nil where the rule does not
 // name all of them. A key's column that is called id, or ends so, is taken for a bigint.
 func sketch(r *rules.Rule) *parser.TableDef {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,9 +44,22 @@ func TestExpectationsAreOfTheUsersOwnText(t *testing.T) {
 	if !rows.Next() || rows.Scan(&name) != nil || name != "Bob" || rows.Next() {
 		t.Errorf("the user's own row is not what the expectation gave: %q, %v", name, rows.Err())
 	}
+	prepared := mock.ExpectPrepare("DELETE FROM users WHERE id = $1").WillBeClosed()
+	prepared.ExpectExec().WithArgs(9).WillReturnResult(one)
+	stmt, err := db.Prepare("DELETE FROM users WHERE id = $1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stmt.Exec(9); err != nil {
+		t.Error(err)
+	}
+	if err := stmt.Close(); err != nil {
+		t.Error(err)
+	}
 	cache.ExpectOps(
 		"fence user:7", "UPDATE users SET name = $1 WHERE id = $2 -- by hand", `apply user:7 {"id":7,"name":"Ann"}`,
 		"fence user:8", "DELETE FROM users WHERE id = $1 RETURNING name", "apply user:8: absent",
+		"fence user:9", "DELETE FROM users WHERE id = $1", "apply user:9: absent",
 	)
 }
 
@@ -140,6 +154,57 @@ func TestContentFollowsCommits(t *testing.T) {
 	exec(t, db, "UPDATE orders SET number = 'B' WHERE id = 1")
 	cache.ExpectWritten("number:B", `{"id":1,"number":"B","user_id":6,"total":10}`)
 	cache.ExpectInvalidated("number:A")
+}
+
+// After a write that nobody can follow the test has to say anew what there is: what it
+// said before is no longer so.
+func TestContentIsForgotten(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE TABLE groups (id bigint PRIMARY KEY);
+CREATE TABLE users (id bigint PRIMARY KEY, name text, group_id bigint REFERENCES groups ON DELETE CASCADE)`
+	for _, statement := range []string{
+		"TRUNCATE users", "WITH d AS (DELETE FROM public.users RETURNING id) SELECT id FROM d", "DELETE FROM groups WHERE id = 1", "DROP SCHEMA x CASCADE",
+	} {
+		said := failure(t, func(t testing.TB) {
+			db, mock, cache := wtcachetest.New(t, wtcachetest.Rules(usersRule), wtcachetest.Schema(ddl))
+			cache.Rows("users", row{"id": 1, "name": "Ann", "group_id": 1})
+			reader, err := wtcache.CacheOf(db)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			var u row
+			mock.ExpectBegin()
+			mock.ExpectExec(".").WillReturnResult(one)
+			mock.ExpectRollback()
+			tx := begin(t, db)
+			exec(t, tx, statement)
+			if err := tx.Rollback(); err != nil {
+				t.Errorf("%v", err)
+			}
+			if _, err := reader.Get(context.Background(), "users", &u, 1); err != nil {
+				t.Errorf("after a rollback: %v", err)
+			}
+			mock.ExpectExec(".").WillReturnResult(one)
+			exec(t, db, statement)
+			if _, err := reader.Get(context.Background(), "users", &u, 1); err == nil {
+				t.Errorf("%s: the reader still finds %v", statement, u)
+			}
+		})
+		mentions(t, said, "user:1 is not in the cache and is read from public.users")
+		if strings.Contains(said, "after a rollback") || strings.Contains(said, "still finds") {
+			t.Error(said)
+		}
+	}
+}
+
+// Code that closes its database is tested as with sqlmock alone.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	db, mock, _ := shop(t)
+	mock.ExpectClose()
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // What a sequence gave is known by the user's own RETURNING.
