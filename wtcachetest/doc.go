@@ -19,9 +19,11 @@
 // The driver adds columns to the statements that it captures, asks the catalogue, and puts
 // some statements into transactions. Nothing of that reaches the mock: it sees the texts,
 // arguments and calls of the code under test, Exec as Exec, Query as Query, and only the
-// BEGIN, COMMIT and ROLLBACK that this code asked for. A text of several statements is seen
-// statement by statement. An Exec that affects n rows is an expectation with
-// sqlmock.NewResult(0, n); one with RETURNING gives the rows of the user's own columns.
+// BEGIN, COMMIT and ROLLBACK that this code asked for (and the ROLLBACK in place of its
+// COMMIT where a rule refuses to commit without Redis, which need not be expected). A text of several statements is seen
+// statement by statement, as the driver sends it. How many rows a write affects is what its
+// expectation says: sqlmock.NewResult(0, n) for an Exec, and for a Query with RETURNING the
+// rows of its own columns.
 //
 // # Rows
 //

@@ -37,6 +37,7 @@ func TestUnknownRowsFailTheTest(t *testing.T) {
 		{"INSERT INTO users SELECT 1, 'x'", nil, 1, []string{"id is part of a key", "name is stored"}},
 		{"INSERT INTO users VALUES (1, 'x')", nil, 3, []string{"it inserts 1 rows, but by the expectation it affects 3"}},
 		{"INSERT INTO orders (id, number, user_id) VALUES (1, 'x', 2) ON CONFLICT (id) DO UPDATE SET number = 'y'", nil, 1, []string{"which is part of a key"}},
+		{"INSERT INTO users (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = 'y'", nil, 1, []string{"name is stored"}},
 		{"DELETE FROM users WHERE name = 'x'", nil, 1, []string{"id is part of a key", `wtcachetest.Row{"id": …})`}},
 	} {
 		said := failure(t, func(t testing.TB) {

@@ -322,6 +322,13 @@ func TestRedisDown(t *testing.T) {
 		t.Errorf("a refusing rule's write gave %v while Redis was down", err)
 	}
 	exec(t, db, "UPDATE users SET name = $1 WHERE id = $2", "Ann", 7)
+	mock.ExpectBegin()
+	mock.ExpectExec("INSERT INTO carts").WillReturnResult(one)
+	tx := begin(t, db)
+	exec(t, tx, "INSERT INTO carts (id) VALUES (2)")
+	if err := tx.Commit(); !errors.Is(err, wtcache.ErrRefused) {
+		t.Errorf("a refusing rule's COMMIT gave %v while Redis was down", err)
+	}
 	for range 10 { // enough for the driver to stop trying
 		_, _ = db.Exec("INSERT INTO carts (id) VALUES (1)")
 	}
