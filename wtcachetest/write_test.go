@@ -397,3 +397,20 @@ func TestReads(t *testing.T) {
 	cache.Advance(time.Hour)
 	cache.ExpectAbsent("user:1", "user:2")
 }
+
+// Up waits for a driver that has given Redis up for a while, also where it owes nothing.
+func TestUpWaitsForTheDriver(t *testing.T) {
+	t.Parallel()
+	db, mock, cache := wtcachetest.New(t, wtcachetest.Rules("table: public.carts\nkey: \"cart:{id}\"\nredis_down: refuse\n"),
+		wtcachetest.Schema("CREATE TABLE carts (id bigint PRIMARY KEY)"))
+	cache.Down()
+	for range 10 { // enough for the driver to stop trying
+		if _, err := db.Exec("INSERT INTO carts (id) VALUES (1)"); !errors.Is(err, wtcache.ErrRefused) {
+			t.Errorf("a refusing rule's write gave %v while Redis was down", err)
+		}
+	}
+	cache.Up()
+	mock.ExpectExec("INSERT INTO carts").WillReturnResult(one)
+	exec(t, db, "INSERT INTO carts (id) VALUES (1)")
+	cache.ExpectWritten("cart:1", row{"id": 1})
+}
