@@ -71,6 +71,9 @@ func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, er
 // connection shows by it, database/sql tries again on another, as it would have done with the
 // caller's own statement: pgx's BeginTx does not say ErrBadConn.
 func (c *conn) beginOwn(ctx context.Context) (driver.Tx, error) {
+	if c.base.standIn != nil {
+		return c.base.standIn.BeginOwn(ctx)
+	}
 	base, err := c.base.begin.BeginTx(ctx, driver.TxOptions{})
 	if err != nil && safeToRetry(err) {
 		return nil, driver.ErrBadConn

@@ -52,6 +52,7 @@ type baseConn struct {
 	exec    driver.ExecerContext
 	query   driver.QueryerContext
 	checker driver.NamedValueChecker // nil where the base has none
+	standIn standIn                  // nil where the base is a real one
 }
 
 // newConn wraps base and holds the rules against what this session sees.
@@ -82,6 +83,7 @@ func requireInterfaces(base driver.Conn) (baseConn, error) {
 		}
 	}
 	b.checker, _ = base.(driver.NamedValueChecker)
+	b.standIn, _ = base.(standIn)
 	return b, nil
 }
 

@@ -231,16 +231,11 @@ func (c *conn) sendPrepared(ctx context.Context, text string, r request) (respon
 }
 
 // querySpliced runs the step's spliced text. It gives rows whatever the user asked for.
-func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driver.Rows, err error) {
-	if !r.rows && len(r.args) == 0 && c.pgx != nil && r.stmt == nil {
-		r.args = c.unprepared()
-	}
-	r.rows = true
-	res, err := c.send(ctx, st.spliced, r)
+func (c *conn) querySpliced(ctx context.Context, st *step, r request) (driver.Rows, error) {
+	rows, err := c.sendSpliced(ctx, st, r)
 	if err != nil {
 		return nil, c.spliceFailed(err)
 	}
-	rows = res.rows
 	c.tx.started = true
 	if len(rows.Columns()) < st.hidden {
 		n := len(rows.Columns())
@@ -248,6 +243,18 @@ func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows driv
 		return nil, fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
 	}
 	return rows, nil
+}
+
+func (c *conn) sendSpliced(ctx context.Context, st *step, r request) (driver.Rows, error) {
+	if c.base.standIn != nil {
+		return c.writeStandIn(ctx, st, r)
+	}
+	if !r.rows && len(r.args) == 0 && c.pgx != nil && r.stmt == nil {
+		r.args = c.unprepared()
+	}
+	r.rows = true
+	res, err := c.send(ctx, st.spliced, r)
+	return res.rows, err
 }
 
 // spliceFailed asks for another look at the session, and so at the catalogue, where

@@ -26,8 +26,12 @@ func TestLayers(t *testing.T) {
 			}
 		}
 	}
-	if slices.ContainsFunc(deps(t, module), func(dep string) bool { return strings.HasPrefix(dep, module+"/internal/") }) {
-		t.Errorf("the library depends on a package that is for tests alone")
+	for _, dep := range deps(t, module) {
+		for _, testing := range []string{module + "/internal/", module + "/wtcachetest", "github.com/DATA-DOG/", "github.com/alicebob/", "testing"} {
+			if dep == testing || strings.HasPrefix(dep, testing+"/") || strings.HasSuffix(testing, "/") && strings.HasPrefix(dep, testing) {
+				t.Errorf("the library depends on %s, which is for tests alone", dep)
+			}
+		}
 	}
 }
 

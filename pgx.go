@@ -94,6 +94,9 @@ func (c *conn) clientSide(err error) bool {
 // textAtFault says that a statement was refused for its text (class 42 and features that
 // are not supported), so that nothing of it was carried out.
 func (c *conn) textAtFault(err error) bool {
+	if c.base.standIn != nil {
+		return false // it was sent the caller's own text
+	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return strings.HasPrefix(pg.Code, "42") || pg.Code == "0A000"
 	}

@@ -106,6 +106,9 @@ func (e *engine) nextEpoch() uint64 {
 
 // querier runs catalogue look-ups on the base connection itself.
 func (c *conn) querier() rules.Querier {
+	if c.base.standIn != nil {
+		return c.base.standIn.Ask
+	}
 	return func(ctx context.Context, sql string) ([][]*string, error) {
 		var args []driver.NamedValue
 		if c.pgx != nil {

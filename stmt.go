@@ -55,6 +55,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		if b := p.bind(c); len(b.steps) == 1 && b.steps[0].action == actPrecise {
 			st = b.steps[0]
 			s.text = st.spliced
+			if c.base.standIn != nil {
+				s.text = query // captures by Write, whatever is prepared
+			}
 		}
 	}
 	if s.base, err = c.base.prepare.PrepareContext(ctx, s.text); err != nil {

@@ -45,9 +45,12 @@ type script struct {
 
 func newScript(body string) *script { return newBareScript(prelude + "\n" + body) }
 
-func newBareScript(source string) *script {
+func newBareScript(source string) *script { return &script{source: source, digest: digestOf(source)} }
+
+// digestOf is the name that EVALSHA has for a source.
+func digestOf(source string) string {
 	sum := sha1.Sum([]byte(source))
-	return &script{source: source, digest: hex.EncodeToString(sum[:])}
+	return hex.EncodeToString(sum[:])
 }
 
 var (

@@ -88,7 +88,9 @@ func (b *builder) insert(n *pg.InsertStmt) {
 	if c := n.GetOnConflictClause(); c != nil {
 		s.Conflict = conflict(c)
 		s.Assigned = assigned(c.GetTargetList())
+		s.Sets = sets(c.GetTargetList())
 	}
+	s.Returned = b.returned(n.GetReturningList())
 	b.ctes(&pg.Node{Node: &pg.Node_InsertStmt{InsertStmt: n}})
 }
 
@@ -97,7 +99,9 @@ func (b *builder) update(n *pg.UpdateStmt) {
 	b.target(KindUpdate, n.GetRelation())
 	s.Returning = len(n.GetReturningList()) > 0
 	s.Assigned = assigned(n.GetTargetList())
+	s.Sets = sets(n.GetTargetList())
 	s.From = len(n.GetFromClause()) > 0
+	s.Returned = b.returned(n.GetReturningList())
 	b.where(n.GetWhereClause())
 	b.ctes(&pg.Node{Node: &pg.Node_UpdateStmt{UpdateStmt: n}})
 }
@@ -107,6 +111,7 @@ func (b *builder) delete(n *pg.DeleteStmt) {
 	b.target(KindDelete, n.GetRelation())
 	s.Returning = len(n.GetReturningList()) > 0
 	s.From = len(n.GetUsingClause()) > 0
+	s.Returned = b.returned(n.GetReturningList())
 	b.where(n.GetWhereClause())
 	b.ctes(&pg.Node{Node: &pg.Node_DeleteStmt{DeleteStmt: n}})
 }

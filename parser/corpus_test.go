@@ -198,7 +198,7 @@ func showValues(row []Value) string {
 			shown[i] = "?"
 		case ValueParam:
 			shown[i] = fmt.Sprintf("$%d", v.Param)
-		case ValueInteger:
+		case ValueInteger, ValueDecimal, ValueBool:
 			shown[i] = v.Text
 		case ValueString:
 			shown[i] = fmt.Sprintf("%q", v.Text)

@@ -69,7 +69,10 @@ const (
 	ValueInteger                  // an integer constant
 	ValueString                   // a string constant
 	ValueNull
-	ValueDefault // the keyword DEFAULT
+	ValueDefault  // the keyword DEFAULT
+	ValueExcluded // in Sets alone: EXCLUDED's column, whose name is Text
+	ValueBool     // true or false
+	ValueDecimal  // a number that is no integer
 )
 
 // Value is a parameter, a constant, or something else.
@@ -127,6 +130,11 @@ type Statement struct {
 	Columns  []string
 	Rows     [][]Value
 	Conflict *Conflict
+	// Sets are the columns that UPDATE SET or DO UPDATE SET gives a value that the text shows: a parameter, a constant,
+	// NULL, or EXCLUDED's column. Columns of Assigned that are not here get an expression, or a part of one.
+	Sets []Pin
+	// Returned has an item for each one of RETURNING: the name of the target's column, "*", or "" for anything else.
+	Returned []string
 
 	Name  string // savepoint, prepared statement or prepared transaction ("" in DEALLOCATE ALL)
 	Chain bool   // COMMIT or ROLLBACK AND CHAIN

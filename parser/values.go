@@ -127,11 +127,14 @@ func constant(c *pg.A_Const) Value {
 	switch v := c.GetVal().(type) {
 	case *pg.A_Const_Ival:
 		return Value{Kind: ValueInteger, Text: strconv.Itoa(int(v.Ival.GetIval()))}
+	case *pg.A_Const_Boolval:
+		return Value{Kind: ValueBool, Text: strconv.FormatBool(v.Boolval.GetBoolval())}
 	case *pg.A_Const_Fval:
 		// The grammar keeps integers past 32 bits as text.
 		if digits := strings.TrimPrefix(v.Fval.GetFval(), "-"); digits != "" && strings.Trim(digits, "0123456789") == "" {
 			return Value{Kind: ValueInteger, Text: v.Fval.GetFval()}
 		}
+		return Value{Kind: ValueDecimal, Text: v.Fval.GetFval()}
 	case *pg.A_Const_Sval:
 		return Value{Kind: ValueString, Text: v.Sval.GetSval()}
 	}
