@@ -1,0 +1,436 @@
+package cachesync
+
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	maxProcs = 6
+	maxTries = 4 // tokens of one writer on one key, and nonces of one reader
+	maxUnits = 4 // keys and a barrier
+	maxRows  = 2
+)
+
+// kind says what a process does.
+type kind uint8
+
+const (
+	lockFirst  kind = iota // UPDATE takes the row lock, fence, COMMIT, apply
+	fenceFirst             // fence, a statement that commits by itself, apply
+	eventual               // UPDATE, COMMIT, apply_cas
+	foreign                // a writer that knows nothing of the cache
+	coarse                 // UPDATE of rows that are not known: barrier, two walks, COMMIT, release
+	reader                 // lease, barrier, snapshot, fill, again and again
+	follower               // reads the WAL and invalidates what is older
+)
+
+var kindNames = [...]string{"lock-first", "fence-first", "eventual", "foreign", "coarse", "reader", "follower"}
+
+// process is a party of a program.
+type process struct {
+	kind  kind
+	rows  []int // that it writes
+	keys  []int // that it fences and applies, or the one that it reads
+	bare  bool  // a writer that applies no payload: the rule invalidates, or rows share the key
+	fails bool  // its COMMIT may be turned down
+	asks  bool  // in doubt, it asks for the transaction's status and goes on renewing
+	tries uint8 // fences sent for one key before it gives up; 0 means two
+}
+
+// expiry says who may let time pass over a token.
+type expiry uint8
+
+const (
+	never    expiry = iota // no time passes
+	outlive                // fences outlive their COMMITs: owners renew, dead owners' COMMITs are done in time
+	deadOnly               // live owners renew; a dead owner's COMMIT may still be in flight when its fence ends
+	anytime                // a paused owner does not renew
+)
+
+// faults are what may go wrong in a program, and how often.
+type faults struct {
+	crash, doubt, late, restart, failover uint8
+
+	expiry     expiry
+	vanish     bool // control keys are evicted
+	evict      bool // values are evicted, or end
+	abandon    bool // readers die with a lease in hand
+	wait       bool // a fence is acknowledged when the replica has it
+	quarantine bool // a young Redis grants no lease, and its fences are dirty
+}
+
+// program is what is explored.
+type program struct {
+	name   string
+	keys   [][]int // the rows that each key shows
+	procs  []process
+	faults faults
+	off    clientRules
+	props  property
+}
+
+// clientRules are the protocol's rules that no script can keep: true means switched off.
+type clientRules struct {
+	fence, fenceAwaited, snapshotAfterLease, commitBeforeApply, abortOnlyIfCertain, freshTokens, freshNonces,
+	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
+	refencedBare, askVisible, releaseAllTokens bool
+}
+
+// local is where a process stands. Readers and the follower use the fields for purposes of their own.
+type local struct {
+	pc, srv, version, done, flags, seen uint8
+	tries                               uint8 // two bits a unit: tokens sent
+	bare, owed, pend                    uint8 // units: without payload, owed, to be fenced again
+}
+
+// flags of local.
+const (
+	crashed uint8 = 1 << iota
+	doubted       // its connection was lost during COMMIT
+	barred        // a reader has seen a token on the barrier
+)
+
+// Stages of a writer.
+const (
+	wStart uint8 = iota
+	wFence
+	wWalk1
+	wWalk2
+	wSend
+	wAwait
+	wDoubt
+	wApply
+	wAbort
+	wEnd
+)
+
+// Stages of a writer's transaction at the server.
+const (
+	sNone    uint8 = iota
+	sOpen          // rows locked, version captured
+	sSent          // COMMIT, or the statement that commits, is on its way
+	sStarted       // a fence-first statement has its locks
+	sFlushed       // in the WAL, not visible yet
+	sVisible
+	sAborted
+)
+
+// Stages of a reader.
+const (
+	rIdle uint8 = iota
+	rLeased
+	rLooked
+	rRead
+)
+
+// state is all that a step can depend on.
+type state struct {
+	unit, copy [maxUnits]unitID // Redis, and its replica
+	mail       [2]uint16        // 1 + the number of a request that its sender has given up, and which may still arrive
+	visible    uint16           // versions, as bits
+	flushed    uint16
+	handled    uint16 // by the follower
+	p          [maxProcs]local
+	db, lock   [maxRows]uint8 // the visible version; 1 + the owner
+	// The newest versions that the properties are about: acknowledged and visible ones of strict writers, and those
+	// whose Commit returned.
+	acked, seen, returned [maxRows]uint8
+	clock                 uint8 // the version last captured
+	crash, doubt, late    uint8 // faults left
+	restart, failover     uint8
+	young                 uint8 // ticks until a restarted Redis is trusted
+	pad                   uint8 // keeps the state free of holes, which makes hashing it quick
+}
+
+// explorer is a program on a machine.
+type explorer struct {
+	*machine
+	program
+	barrier   uint8     // its unit
+	hasCoarse bool      // so that readers look at it
+	fences    [][]uint8 // by process: the units that it puts tokens on
+	applied   [][]uint8 // by process: the keys that it changes
+}
+
+func newExplorer(m *machine, p program) *explorer {
+	e := &explorer{machine: m, program: p, barrier: uint8(len(p.keys))}
+	for _, p := range p.procs {
+		e.hasCoarse = e.hasCoarse || p.kind == coarse
+		e.fences = append(e.fences, fencedUnits(p, e.barrier))
+		var keys []uint8
+		for _, k := range p.keys {
+			keys = append(keys, uint8(k))
+		}
+		e.applied = append(e.applied, keys)
+	}
+	return e
+}
+
+func (e *explorer) Start() state {
+	f := e.faults
+	s := state{crash: f.crash, doubt: f.doubt, late: f.late, restart: f.restart, failover: f.failover}
+	for i, p := range e.procs {
+		if p.kind == fenceFirst {
+			s.p[i].pc = wFence
+			if e.off.fence {
+				s.p[i].pc = wSend
+			}
+		}
+	}
+	return s
+}
+
+// Contents of a key are the versions of the rows that it shows, four bits each.
+
+func (e *explorer) read(s *state, key int) uint8 {
+	var c uint8
+	for i, row := range e.keys[key] {
+		c |= s.db[row] << (4 * i)
+	}
+	return c
+}
+
+func contentName(c int) string {
+	if c>>4 != 0 {
+		return fmt.Sprintf("v%d|v%d", c&15, c>>4)
+	}
+	return fmt.Sprintf("v%d", c)
+}
+
+// turn is the expansion of one state.
+type turn struct {
+	*explorer
+	s     *state
+	named bool
+	to    func(*state, string)
+	log   []string // of the step in the making, kept if named
+}
+
+func (e *explorer) Steps(s *state, named bool, to func(*state, string)) {
+	x := &turn{explorer: e, s: s, named: named, to: to}
+	for i := range e.procs {
+		switch e.procs[i].kind {
+		case reader:
+			x.reader(i)
+		case follower:
+			x.follower(i)
+		default:
+			x.server(i)
+			x.writer(i)
+		}
+	}
+	x.network()
+	x.time()
+	x.trouble()
+}
+
+func (x *turn) name(i int) string { return fmt.Sprintf("%s %d", kindNames[x.procs[i].kind], i) }
+
+func (x *turn) key(u uint8) string {
+	if u == x.barrier {
+		return "barrier"
+	}
+	return fmt.Sprintf("k%d", u)
+}
+
+// step offers the next state. what is put together only where it is read.
+func (x *turn) step(n *state, who int, what string, args ...any) {
+	if !x.named {
+		x.to(n, "")
+		return
+	}
+	label := fmt.Sprintf(what, args...)
+	if who >= 0 {
+		label = x.name(who) + ": " + label
+	}
+	x.to(n, strings.Join(append([]string{label}, x.log...), " "))
+	x.log = x.log[:0]
+}
+
+// exec has Redis carry a request out.
+func (x *turn) exec(n *state, r request) string {
+	res := x.run(r, n.unit[r.unit])
+	n.unit[r.unit] = res.after
+	if x.named {
+		x.log = append(x.log, fmt.Sprintf("%s %s -> %s;", x.key(r.unit), x.describe(r), res.answer))
+	}
+	return res.answer
+}
+
+// post leaves a request in the network, if there is room and the fault is allowed.
+func (x *turn) post(n *state, r request) bool {
+	if n.late == 0 {
+		return false
+	}
+	n.late--
+	return x.put(n, r)
+}
+
+func (x *turn) put(n *state, r request) bool {
+	for i := range n.mail {
+		if n.mail[i] == 0 {
+			n.mail[i] = 1 + x.number(r)
+			if n.mail[1] != 0 && n.mail[0] > n.mail[1] {
+				n.mail[0], n.mail[1] = n.mail[1], n.mail[0]
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// send is a request and its answer in one step. Where the fault is allowed the sender may also hear nothing, while the
+// request is lost, or is still under way; then unheard makes the next state.
+func (x *turn) send(i int, r request, heard func(n *state, answer string), unheard func(n *state)) {
+	n := *x.s
+	heard(&n, x.exec(&n, r))
+	x.step(&n, i, "")
+	if unheard == nil || x.s.late == 0 {
+		return
+	}
+	n = *x.s
+	n.late--
+	unheard(&n)
+	x.step(&n, i, "%s %s is lost", x.key(r.unit), request.show(r, x))
+	n = *x.s
+	if x.post(&n, r) {
+		unheard(&n)
+		x.step(&n, i, "%s %s times out, and is still under way", x.key(r.unit), request.show(r, x))
+	}
+}
+
+func (r request) show(x *turn) string {
+	if !x.named {
+		return ""
+	}
+	return x.describe(r)
+}
+
+// network delivers what is still under way.
+func (x *turn) network() {
+	for i, m := range x.s.mail {
+		if m == 0 {
+			continue
+		}
+		n := *x.s
+		n.mail[i] = 0
+		if n.mail[0] == 0 {
+			n.mail[0], n.mail[1] = n.mail[1], 0
+		}
+		x.exec(&n, x.requests[m-1])
+		x.step(&n, -1, "late arrival:")
+	}
+}
+
+// time lets a tick pass.
+func (x *turn) time() {
+	if x.faults.expiry == never {
+		return
+	}
+	n := *x.s
+	for u := range n.unit {
+		n.unit[u] = x.tick(n.unit[u])
+		n.copy[u] = x.tick(n.copy[u])
+	}
+	if n.young > 0 {
+		n.young--
+	}
+	if n != *x.s && (x.faults.expiry == anytime || x.covered(&n)) {
+		x.step(&n, -1, "time passes")
+	}
+}
+
+// covered says whether every commit that may become visible still has a token on each of its keys, or is covered by
+// Redis' quarantine: what time may not break.
+func (x *turn) covered(n *state) bool {
+	for i := range x.procs {
+		l := &n.p[i]
+		if x.inDanger(i, l) && !x.protected(n, i, l) {
+			return false
+		}
+	}
+	return true
+}
+
+// inDanger says whether the process relies on a fence.
+func (x *turn) inDanger(i int, l *local) bool {
+	switch x.procs[i].kind {
+	case lockFirst, fenceFirst, coarse:
+	default:
+		return false
+	}
+	if x.gone(l) {
+		return x.faults.expiry == outlive && l.srv >= sSent && l.srv <= sFlushed
+	}
+	return l.pc >= wFence && l.pc <= wApply
+}
+
+func (x *turn) protected(n *state, i int, l *local) bool {
+	if n.young > 0 {
+		return true
+	}
+	for _, u := range x.fenced(i) {
+		switch {
+		case l.pc == wFence && l.done&(1<<u) == 0, l.pc == wApply && l.done&(2<<u) != 0, l.owed&(1<<u) != 0:
+		case x.life(n, i, u) == 0:
+			return false
+		}
+	}
+	return true
+}
+
+// gone says whether a writer has left its fence to itself.
+func (x *turn) gone(l *local) bool { return l.flags&crashed != 0 || l.pc == wEnd }
+
+// life is what is left of a writer's newest token.
+func (x *turn) life(n *state, i int, u uint8) uint8 {
+	t := x.s.p[i].attempts(u)
+	if t == 0 {
+		return 0
+	}
+	return x.units[n.unit[u]].tokens[i*maxTries+int(t)-1]
+}
+
+func (l *local) attempts(u uint8) uint8 { return l.tries >> (2 * u) & 3 }
+func (l *local) attempt(u uint8)        { l.tries += 1 << (2 * u) }
+
+// trouble is what Redis suffers.
+func (x *turn) trouble() {
+	for u := range x.barrier + 1 {
+		if x.faults.vanish && x.units[x.s.unit[u]].control >= 0 {
+			n := *x.s
+			n.unit[u] = x.without(n.unit[u], true)
+			x.step(&n, -1, "the control key of %s is evicted", x.key(u))
+		}
+		if x.faults.evict && x.units[x.s.unit[u]].stored() {
+			n := *x.s
+			n.unit[u] = x.without(n.unit[u], false)
+			x.step(&n, -1, "the value of %s is evicted", x.key(u))
+		}
+	}
+	if x.s.restart > 0 {
+		n := *x.s
+		n.restart--
+		n.unit, n.mail = [maxUnits]unitID{}, [2]uint16{}
+		if x.faults.quarantine {
+			n.young = fenceTicks
+		}
+		x.step(&n, -1, "Redis restarts empty")
+	}
+	x.replica()
+}
+
+// replica catches up, or takes over.
+func (x *turn) replica() {
+	if x.s.failover == 0 || x.s.copy == x.s.unit {
+		return
+	}
+	n := *x.s
+	n.copy = n.unit
+	x.step(&n, -1, "the replica catches up")
+	n = *x.s
+	n.failover--
+	n.unit, n.mail = n.copy, [2]uint16{}
+	x.step(&n, -1, "failover to the replica")
+}
