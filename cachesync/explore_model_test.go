@@ -34,6 +34,7 @@ type process struct {
 	keys  []int // that it fences and applies, or the one that it reads
 	bare  bool  // a writer that applies no payload: the rule invalidates, or rows share the key
 	fails bool  // its COMMIT may be turned down
+	queue bool  // it commits without its fence where Redis does not answer
 	asks  bool  // in doubt, it asks for the transaction's status and goes on renewing
 	tries uint8 // fences sent for one key before it gives up; 0 means two
 }
@@ -52,12 +53,15 @@ const (
 type faults struct {
 	crash, doubt, late, restart, failover uint8
 
-	expiry     expiry
-	vanish     bool // control keys are evicted
-	evict      bool // values are evicted, or end
-	abandon    bool // readers die with a lease in hand
-	wait       bool // a fence is acknowledged when the replica has it
-	quarantine bool // a young Redis grants no lease, and its fences are dirty
+	expiry    expiry
+	vanish    bool // control keys are evicted
+	evict     bool // values are evicted, or end
+	abandon   bool // readers die with a lease in hand
+	wait      bool // a fence is acknowledged when the replica has it
+	waitWalks bool // and a walk goes on when the replica has what it did
+	// waitRenewals: a renewal counts when the replica has it.
+	waitRenewals bool
+	quarantine   bool // a young Redis grants no lease, and its fences are dirty
 }
 
 // program is what is explored.
@@ -68,19 +72,21 @@ type program struct {
 	faults faults
 	off    clientRules
 	props  property
+	judged bool // eventual writers' commits are judged as strict ones are, to show what they lack
 }
 
 // clientRules are the protocol's rules that no script can keep: true means switched off.
 type clientRules struct {
 	fence, fenceAwaited, snapshotAfterLease, commitBeforeApply, abortOnlyIfCertain, freshTokens, freshNonces,
 	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
-	refencedBare, askVisible, releaseAllTokens bool
+	refencedBare, askVisible, lostBarrierSwept bool
 }
 
 // local is where a process stands. Readers and the follower use the fields for purposes of their own.
 type local struct {
 	pc, srv, version, done, flags, seen uint8
 	tries                               uint8 // two bits a unit: tokens sent
+	left                                uint8 // two bits a unit: ticks that the newest token has left, as its owner reckons
 	bare, owed, pend                    uint8 // units: without payload, owed, to be fenced again
 }
 
@@ -89,6 +95,8 @@ const (
 	crashed uint8 = 1 << iota
 	doubted       // its connection was lost during COMMIT
 	barred        // a reader has seen a token on the barrier
+	queued        // its fence failed, and it goes on all the same
+	again         // a coarse writer walks once more, since its barrier was lost
 )
 
 // Stages of a writer.
@@ -101,6 +109,8 @@ const (
 	wAwait
 	wDoubt
 	wApply
+	wWalk3
+	wWalk4
 	wAbort
 	wEnd
 )
@@ -140,7 +150,6 @@ type state struct {
 	crash, doubt, late    uint8 // faults left
 	restart, failover     uint8
 	young                 uint8 // ticks until a restarted Redis is trusted
-	pad                   uint8 // keeps the state free of holes, which makes hashing it quick
 }
 
 // explorer is a program on a machine.
@@ -336,13 +345,16 @@ func (x *turn) time() {
 	if n.young > 0 {
 		n.young--
 	}
+	for i := range x.procs {
+		n.p[i].grow()
+	}
 	if n != *x.s && (x.faults.expiry == anytime || x.covered(&n)) {
 		x.step(&n, -1, "time passes")
 	}
 }
 
-// covered says whether every commit that may become visible still has a token on each of its keys, or is covered by
-// Redis' quarantine: what time may not break.
+// covered says whether every commit that may become visible has been given a token on each of its keys that has not
+// reached its end: what time may not break. Whether Redis still has these tokens is another matter.
 func (x *turn) covered(n *state) bool {
 	for i := range x.procs {
 		l := &n.p[i]
@@ -363,17 +375,14 @@ func (x *turn) inDanger(i int, l *local) bool {
 	if x.gone(l) {
 		return x.faults.expiry == outlive && l.srv >= sSent && l.srv <= sFlushed
 	}
-	return l.pc >= wFence && l.pc <= wApply
+	return l.pc >= wFence && l.pc <= wApply && l.flags&queued == 0
 }
 
 func (x *turn) protected(n *state, i int, l *local) bool {
-	if n.young > 0 {
-		return true
-	}
 	for _, u := range x.fenced(i) {
 		switch {
 		case l.pc == wFence && l.done&(1<<u) == 0, l.pc == wApply && l.done&(2<<u) != 0, l.owed&(1<<u) != 0:
-		case x.life(n, i, u) == 0:
+		case l.left>>(2*u)&3 == 0:
 			return false
 		}
 	}
@@ -394,6 +403,17 @@ func (x *turn) life(n *state, i int, u uint8) uint8 {
 
 func (l *local) attempts(u uint8) uint8 { return l.tries >> (2 * u) & 3 }
 func (l *local) attempt(u uint8)        { l.tries += 1 << (2 * u) }
+
+// renewed notes that a token's whole life lies ahead, and grow that a tick has passed.
+func (l *local) renewed(u uint8) { l.left = l.left&^(3<<(2*u)) | fenceTicks<<(2*u) }
+
+func (l *local) grow() {
+	for u := range uint8(maxUnits) {
+		if l.left>>(2*u)&3 > 0 {
+			l.left -= 1 << (2 * u)
+		}
+	}
+}
 
 // trouble is what Redis suffers.
 func (x *turn) trouble() {

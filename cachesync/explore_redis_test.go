@@ -106,6 +106,9 @@ type machine struct {
 	memo     map[uint32]result
 	ticked   map[unitID]unitID
 	runs     int // scripts that Redis executed
+
+	// close gives the database back.
+	close func()
 }
 
 // Redis' logical databases, one for each exploration that runs at the same time.
@@ -125,11 +128,11 @@ func newMachine(t testing.TB, server *testenv.RedisServer, format Format, mutati
 		o.DB, o.PoolSize = db, 1
 		o.ReadTimeout, o.WriteTimeout = time.Minute, time.Minute
 	})
-	t.Cleanup(func() { exploreDBs <- db })
 	names, _ := siblingsOf("row:1")
 	m := &machine{
-		t: t, rdb: rdb, client: newTestClient(t, rdb, Options{Deadline: time.Minute, FenceLife: time.Hour}),
+		t: t, rdb: rdb, close: func() { rdb.Close(); exploreDBs <- db }, client: newTestClient(t, rdb, Options{Deadline: time.Minute, FenceLife: time.Hour}),
 		format: format, names: names, scripts: mutants(t, mutations),
+
 		ids: make(map[string]unitID), numbers: make(map[request]uint16), memo: make(map[uint32]result), ticked: make(map[unitID]unitID),
 	}
 	m.intern(nil)

@@ -89,13 +89,18 @@ func (x *turn) commit(i int) {
 	x.step(&n, i, "its commit is durable and visible")
 }
 
+// strict says whether a writer's commits are what freshness is about.
+func (x *turn) strict(k kind) bool {
+	return k == lockFirst || k == fenceFirst || k == coarse || k == eventual && x.judged
+}
+
 func (x *turn) becomeVisible(n *state, i int) {
 	p, l := &x.procs[i], &n.p[i]
 	l.srv = sVisible
 	n.visible |= 1 << l.version
 	for _, r := range p.rows {
 		n.db[r], n.lock[r] = l.version, 0
-		if p.kind != eventual && p.kind != foreign {
+		if x.strict(p.kind) {
 			n.seen[r] = max(n.seen[r], l.version)
 		}
 	}
@@ -118,7 +123,7 @@ func (x *turn) writer(i int) {
 				x.fence(i, u)
 			}
 		}
-	case wWalk1, wWalk2:
+	case wWalk1, wWalk2, wWalk3, wWalk4:
 		x.walk(i)
 	case wSend:
 		x.sendCommit(i)
@@ -168,6 +173,7 @@ func (x *turn) fence(i int, u uint8) {
 	heard := func(n *state, _ string) {
 		l := &n.p[i]
 		l.attempt(u)
+		l.renewed(u)
 		l.done |= 1 << u
 		if x.faults.wait {
 			n.copy = n.unit
@@ -180,6 +186,7 @@ func (x *turn) fence(i int, u uint8) {
 		if x.put(&n, r) {
 			l := &n.p[i]
 			l.attempt(u)
+			l.renewed(u)
 			l.done |= 1 << u
 			x.fencedSoFar(i, l)
 			x.step(&n, i, "%s %s is sent and not awaited", x.key(u), request.show(r, x))
@@ -238,6 +245,12 @@ func (x *turn) refuse(i int, r request) {
 	if r.op == opFence {
 		l.attempt(r.unit)
 	}
+	if x.procs[i].queue {
+		l.done, l.pc = 0, wSend
+		l.flags |= queued
+		x.step(&n, i, "%s %s times out, and is still under way; it goes on, and will owe its keys", x.key(r.unit), request.show(r, x))
+		return
+	}
 	l.done, l.pc = 0, wAbort
 	for row := range n.lock {
 		if n.lock[row] == uint8(i)+1 {
@@ -271,19 +284,27 @@ func (x *turn) walk(i int) {
 			}
 			l.done = 0
 			l.pc++
-			if l.pc == wWalk2 && x.off.secondWalk {
+			switch {
+			case l.pc == wWalk2 && x.off.secondWalk:
 				l.pc++
+			case l.pc == wAbort:
+				x.finish(n, i)
 			}
 		}
 		if !there {
 			n := *x.s
 			forward(&n)
-			x.step(&n, i, "walk %d finds nothing under %s's %s", l.pc-wFence, x.key(u), []string{"own name", "control name"}[at%2])
+			x.step(&n, i, "its walk finds nothing under %s's %s", x.key(u), []string{"own name", "control name"}[at%2])
 			continue
 		}
 		r := request{op: opInvalidate, unit: u}
-		x.send(i, r, func(n *state, _ string) { forward(n) }, nil)
-		if x.s.late > 0 {
+		x.send(i, r, func(n *state, _ string) {
+			if x.faults.waitWalks {
+				n.copy = n.unit
+			}
+			forward(n)
+		}, nil)
+		if x.s.late > 0 && l.pc <= wWalk2 {
 			x.refuse(i, r)
 		}
 	}
@@ -343,13 +364,18 @@ func (x *turn) acknowledge(n *state, i int) {
 	p, l := &x.procs[i], &n.p[i]
 	l.pc, l.done = wApply, 0
 	for _, r := range p.rows {
-		switch p.kind {
-		case lockFirst, fenceFirst, coarse:
+		if x.strict(p.kind) {
 			n.acked[r] = max(n.acked[r], l.version)
 		}
 	}
 	if p.kind == foreign {
 		l.pc = wEnd
+	}
+	if l.flags&queued != 0 {
+		for _, u := range x.applied[i] {
+			l.owed |= 1 << u
+		}
+		x.finish(n, i)
 	}
 	if x.off.commitBeforeApply && p.kind == lockFirst {
 		x.finish(n, i)
@@ -423,7 +449,13 @@ func (x *turn) applyAll(i int) {
 			x.finish(n, i)
 		}
 		r := x.applyRequest(i, u)
-		x.send(i, r, func(n *state, _ string) { done(n) }, func(n *state) {
+		x.send(i, r, func(n *state, answer string) {
+			if p.kind == coarse && (answer == "gone" || l.bare != 0) && !x.off.lostBarrierSwept {
+				n.p[i].pc, n.p[i].done = wWalk3, 0
+				return
+			}
+			done(n)
+		}, func(n *state) {
 			if p.kind != coarse {
 				n.p[i].owed |= 1 << u
 			}
@@ -468,7 +500,7 @@ func (x *turn) written(i, key int) (c uint8) {
 // finish lets Commit return.
 func (x *turn) finish(n *state, i int) {
 	l := &n.p[i]
-	l.pc, l.done = wEnd, 0
+	l.pc, l.done, l.left = wEnd, 0, 0
 	if l.flags&doubted == 0 {
 		for _, r := range x.procs[i].rows {
 			n.returned[r] = max(n.returned[r], l.version)
@@ -493,7 +525,7 @@ func (x *turn) abortAll(i int) {
 	}
 	if none {
 		n := *x.s
-		n.p[i].pc, n.p[i].done = wEnd, 0
+		n.p[i].pc, n.p[i].done, n.p[i].left = wEnd, 0, 0
 		x.step(&n, i, "ends")
 	}
 }
@@ -506,7 +538,7 @@ func (x *turn) settleOwed(i int) {
 			continue
 		}
 		r := request{op: opApply, unit: u, who: uint8(i), try: max(l.attempts(u), 1), content: noContent}
-		if x.procs[i].kind == eventual {
+		if x.procs[i].kind == eventual || l.flags&queued != 0 {
 			r = request{op: opInvalidate, unit: u}
 		}
 		x.send(i, r, func(n *state, _ string) { n.p[i].owed &^= 1 << u }, func(*state) {})
@@ -536,7 +568,12 @@ func (x *turn) renew(i int, u uint8) {
 	}
 	r := request{op: opRenew, unit: u, who: uint8(i), try: x.s.p[i].attempts(u) - 1}
 	x.send(i, r, func(n *state, answer string) {
-		if answer == "0" {
+		if answer == "1" {
+			n.p[i].renewed(u)
+			if x.faults.waitRenewals {
+				n.copy = n.unit
+			}
+		} else {
 			n.p[i].pend |= 1 << u
 			if !x.off.refencedBare {
 				n.p[i].bare |= 1 << u
@@ -549,6 +586,7 @@ func (x *turn) refence(i int, u uint8) {
 	r := request{op: opFence, unit: u, who: uint8(i), try: x.s.p[i].attempts(u)}
 	x.send(i, r, func(n *state, _ string) {
 		n.p[i].attempt(u)
+		n.p[i].renewed(u)
 		n.p[i].pend &^= 1 << u
 		if x.faults.wait {
 			n.copy = n.unit
