@@ -157,11 +157,23 @@ func (h *fences) apply(ctx context.Context) {
 	if h.keys != nil {
 		h.keys.Apply(ctx, h.owed.strict)
 	}
-	if h.barriers != nil {
-		h.barriers.Abort(ctx) // a barrier holds no value: ending it is all
-	}
+	h.lift(ctx)
 	if len(h.owed.eventual) > 0 {
 		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
+	}
+}
+
+// lift ends the barriers of a committed write. Where Redis has lost one meanwhile,
+// readers may have filled what they read before the commit: the rules are swept again
+// before the caller's Commit returns.
+func (h *fences) lift(ctx context.Context) {
+	if h.barriers == nil || h.barriers.Lift(ctx) || h.coarseOwed {
+		return
+	}
+	if _, err := h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...)); err != nil {
+		for _, t := range h.owed.coarse {
+			h.engine.sync.OweSweep(t.Barrier, globsOf(t))
+		}
 	}
 }
 
