@@ -2,7 +2,6 @@ package cachesync
 
 import (
 	"fmt"
-	"strings"
 )
 
 const (
@@ -160,6 +159,13 @@ type explorer struct {
 	hasCoarse bool      // so that readers look at it
 	fences    [][]uint8 // by process: the units that it puts tokens on
 	applied   [][]uint8 // by process: the keys that it changes
+	journal   []played  // the requests of the step in the making, kept if it is named
+}
+
+// played is a request with its answer.
+type played struct {
+	request
+	answer string
 }
 
 func newExplorer(m *machine, p program) *explorer {
@@ -213,7 +219,6 @@ type turn struct {
 	s     *state
 	named bool
 	to    func(*state, string)
-	log   []string // of the step in the making, kept if named
 }
 
 func (e *explorer) Steps(s *state, named bool, to func(*state, string)) {
@@ -253,8 +258,11 @@ func (x *turn) step(n *state, who int, what string, args ...any) {
 	if who >= 0 {
 		label = x.name(who) + ": " + label
 	}
-	x.to(n, strings.Join(append([]string{label}, x.log...), " "))
-	x.log = x.log[:0]
+	for _, p := range x.journal {
+		label += fmt.Sprintf(" %s %s -> %s;", x.key(p.unit), x.describe(p.request), p.answer)
+	}
+	x.to(n, label)
+	x.journal = x.journal[:0]
 }
 
 // exec has Redis carry a request out.
@@ -262,7 +270,7 @@ func (x *turn) exec(n *state, r request) string {
 	res := x.run(r, n.unit[r.unit])
 	n.unit[r.unit] = res.after
 	if x.named {
-		x.log = append(x.log, fmt.Sprintf("%s %s -> %s;", x.key(r.unit), x.describe(r), res.answer))
+		x.journal = append(x.journal, played{r, res.answer})
 	}
 	return res.answer
 }
@@ -332,6 +340,8 @@ func (x *turn) network() {
 	}
 }
 
+const timePasses = "time passes"
+
 // time lets a tick pass.
 func (x *turn) time() {
 	if x.faults.expiry == never {
@@ -349,7 +359,7 @@ func (x *turn) time() {
 		n.p[i].grow()
 	}
 	if n != *x.s && (x.faults.expiry == anytime || x.covered(&n)) {
-		x.step(&n, -1, "time passes")
+		x.step(&n, -1, timePasses)
 	}
 }
 

@@ -139,16 +139,16 @@ var spareRules = []struct {
 	programs []string
 }{
 	// A fence that has an expired token and a live one has had two, and is dirty already.
-	{inScript("dirty by an expired token", "", expiredLeaveClean), []string{"two writers, two readers", "lock first twice, killed twice", "owners die in doubt", "coarse and precise", "in doubt, asking"}},
+	{inScript("dirty by an expired token", "", expiredLeaveClean), []string{"two writers, two readers", "lock first twice, killed twice", "owners die in doubt", "coarse twice"}},
 	// Needed only where a foreign writer's change reaches a fence by the follower.
-	{inScript("floor, without a follower", "", floorUnheeded), []string{"two writers, two readers", "three writers", "eventual and strict", "coarse and precise"}},
-	{inScript("floor and dirty by an expired token, without a follower", "", floorUnheeded, expiredLeaveClean), []string{"two writers, two readers", "three writers", "coarse and precise"}},
+	{inScript("floor, without a follower", "", floorUnheeded), []string{"lock first twice, killed twice", "three writers", "eventual and strict", "coarse twice"}},
+	{inScript("floor and dirty by an expired token, without a follower", "", floorUnheeded, expiredLeaveClean), []string{"lock first twice, killed twice", "three writers", "coarse twice"}},
 	// Needed only where a fence can be gone before its apply.
-	{inScript("lost deletes, where fences outlive their COMMITs", "", lostKeeps), []string{"two writers, two readers", "three writers", "coarse and precise", "foreign writer twice"}},
-	{inScript("floor and lost deletes, where neither is needed", "", floorUnheeded, lostKeeps), []string{"two writers, two readers", "three writers", "coarse and precise"}},
+	{inScript("lost deletes, where fences outlive their COMMITs", "", lostKeeps), []string{"lock first twice, killed twice", "three writers", "coarse twice", "foreign writer twice"}},
+	{inScript("floor and lost deletes, where neither is needed", "", floorUnheeded, lostKeeps), []string{"lock first twice, killed twice", "three writers", "coarse twice"}},
 	// Keep readers from doing work twice, nothing else.
-	{inScript("a lease granted over another's", "", leaseTaken), []string{"two writers, two readers", "coarse and precise", "eventual"}},
-	{inScript("release that ends another's lease", "", releaseOthers), []string{"two writers, two readers", "coarse and precise", "eventual"}},
+	{inScript("a lease granted over another's", "", leaseTaken), []string{"lock first twice, killed twice", "coarse and precise", "eventual"}},
+	{inScript("release that ends another's lease", "", releaseOthers), []string{"lock first twice, killed twice", "coarse and precise", "eventual"}},
 }
 
 // brokenPairs are the rules that cover for each other, two by two.

@@ -41,11 +41,12 @@ type physical struct {
 
 // unit is a state of one key's names in Redis, and what the model has to know of it.
 type unit struct {
-	names   []physical
-	control int // the place of the control key in names, -1 if it is not there
-	fence   bool
-	tokens  [maxProcs * maxTries]uint8 // the ticks that each token has left
-	nonce   int                        // 1 + the place of the nonce that holds the lease, 0 without a lease
+	names    []physical
+	spelling string // of the names and all that they hold
+	control  int    // the place of the control key in names, -1 if it is not there
+	fence    bool
+	tokens   [maxProcs * maxTries]uint8 // the ticks that each token has left
+	nonce    int                        // 1 + the place of the nonce that holds the lease, 0 without a lease
 
 	content    int // what a reader gets: -1 nothing; see contents
 	contentSet bool
@@ -105,7 +106,8 @@ type machine struct {
 	numbers  map[request]uint16
 	memo     map[uint32]result
 	ticked   map[unitID]unitID
-	runs     int // scripts that Redis executed
+	runs     int             // scripts that Redis executed
+	answers  map[string]bool // all that were given, as "script answer"
 
 	// close gives the database back.
 	close func()
@@ -134,6 +136,7 @@ func newMachine(t testing.TB, server *testenv.RedisServer, format Format, mutati
 		format: format, names: names, scripts: mutants(t, mutations),
 
 		ids: make(map[string]unitID), numbers: make(map[request]uint16), memo: make(map[uint32]result), ticked: make(map[unitID]unitID),
+		answers: make(map[string]bool),
 	}
 	m.intern(nil)
 	for _, s := range []*script{
@@ -190,16 +193,8 @@ func (m *machine) execute(r request, before unitID) result {
 		m.t.Fatalf("%s on %s: %v", m.describe(r), m.show(before), err)
 	}
 	m.runs++
+	m.answers[opNames[r.op]+" "+text(answer.Val())] = true
 	return result{text(answer.Val()), m.intern(m.parse(dump.Val()))}
-}
-
-// replay runs a request on Redis as it is.
-func (m *machine) replay(r request) string {
-	v, err := m.rdb.Do(context.Background(), m.call(r).command(false)...).Result()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return text(v)
 }
 
 // text is an answer's first or only word.
@@ -386,7 +381,9 @@ func (m *machine) intern(names []physical) unitID {
 	if !ok {
 		id = unitID(len(m.units))
 		m.ids[spelled] = id
-		m.units = append(m.units, m.examine(names))
+		u := m.examine(names)
+		u.spelling = spelled
+		m.units = append(m.units, u)
 	}
 	return id
 }
