@@ -41,7 +41,7 @@ var faultTable = []faultRow{
 	{name: "failover, WAIT on the fence, within a token's life", teams: [][]process{preciseTeam},
 		faults: faults{failover: 1, crash: 1, wait: true}, holds: allProperties},
 	{name: "failover, WAIT on the fence, with renewals", teams: [][]process{preciseTeam},
-		faults: faults{failover: 1, expiry: outlive, wait: true}, breaks: freshAcked | freshVisible},
+		faults: faults{failover: 1, expiry: outlive, wait: true}, holds: freshReturned | trueWhenQuiet, breaks: freshAcked | freshVisible},
 	{name: "failover, WAIT on the fence and on renewals", teams: [][]process{preciseTeam},
 		faults: faults{failover: 1, crash: 1, doubt: 1, expiry: outlive, wait: true, waitRenewals: true}, holds: allProperties},
 	{name: "failover, WAIT on the fence and on renewals, coarse", teams: [][]process{coarseTeam},
@@ -55,7 +55,7 @@ var faultTable = []faultRow{
 	{name: "eventual, with a crash", teams: [][]process{eventuals},
 		faults: faults{crash: 1}, holds: freshReturned, breaks: freshAcked | freshVisible | trueWhenQuiet},
 	{name: "eventual, with a crash and the follower", teams: [][]process{followed},
-		faults: faults{crash: 1, late: 1}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible},
+		faults: faults{crash: 1, late: 1}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
 }
 
 // Each cell of the table of guarantees: what it promises holds, and what it does not promise can happen, so that the

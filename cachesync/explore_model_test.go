@@ -2,6 +2,7 @@ package cachesync
 
 import (
 	"fmt"
+	"strings"
 )
 
 const (
@@ -254,13 +255,17 @@ func (x *turn) step(n *state, who int, what string, args ...any) {
 		x.to(n, "")
 		return
 	}
-	label := fmt.Sprintf(what, args...)
+	var parts []string
 	if who >= 0 {
-		label = x.name(who) + ": " + label
+		parts = append(parts, x.name(who)+":")
+	}
+	if what != "" {
+		parts = append(parts, fmt.Sprintf(what, args...))
 	}
 	for _, p := range x.journal {
-		label += fmt.Sprintf(" %s %s -> %s;", x.key(p.unit), x.describe(p.request), p.answer)
+		parts = append(parts, fmt.Sprintf("%s %s -> %s;", x.key(p.unit), x.describe(p.request), p.answer))
 	}
+	label := strings.TrimSuffix(strings.Join(parts, " "), ";")
 	x.to(n, label)
 	x.journal = x.journal[:0]
 }
