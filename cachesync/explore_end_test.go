@@ -40,13 +40,23 @@ func (x *turn) acknowledge(n *state, i int) {
 		l.pc = wEnd
 	}
 	if l.flags&queued != 0 {
-		for _, u := range x.applied[i] {
-			l.owed |= 1 << u
-		}
-		x.finish(n, i)
+		x.owe(n, i)
 	}
 	if x.off.commitBeforeApply && p.kind == lockFirst {
 		x.finish(n, i)
+	}
+}
+
+// owe lets a Commit return whose fence had failed: its keys are made absent behind its back, or all are walked over.
+func (x *turn) owe(n *state, i int) {
+	l := &n.p[i]
+	x.finish(n, i)
+	if x.procs[i].kind == coarse {
+		l.pc = wWalk3
+		return
+	}
+	for _, u := range x.applied[i] {
+		l.owed |= 1 << u
 	}
 }
 

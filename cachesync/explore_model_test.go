@@ -95,7 +95,6 @@ const (
 	doubted       // its connection was lost during COMMIT
 	barred        // a reader has seen a token on the barrier
 	queued        // its fence failed, and it goes on all the same
-	again         // a coarse writer walks once more, since its barrier was lost
 )
 
 // Stages of a writer.
@@ -148,8 +147,7 @@ type state struct {
 	clock                 uint8 // the version last captured
 	crash, doubt, late    uint8 // faults left
 	restart, failover     uint8
-	young                 uint8 // ticks until a restarted Redis is trusted
-	pad                   uint8 // keeps the state free of holes, which makes hashing it quick
+	young                 uint16 // ticks until a restarted Redis is trusted; the width leaves no hole in the state, so that it hashes quickly
 }
 
 // explorer is a program on a machine.

@@ -92,6 +92,8 @@ func basePrograms() []program {
 			procs: []process{eventualWriter, eventualWriter, aFollower, aReader}, faults: faults{crash: 1, late: 1}},
 		{name: "Redis down, queued", keys: oneKey, props: trueWhenQuiet,
 			procs: []process{lockFirstWriter.queueing(), fenceFirstWriter.queueing(), aReader}, faults: faults{late: 1, expiry: outlive}},
+		{name: "Redis down, coarse, queued", keys: oneKey, props: trueWhenQuiet,
+			procs: []process{coarseWriter.queueing(), lockFirstWriter, aReader}, faults: faults{late: 1}},
 		{name: "coarse, fences vanish", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{coarseWriter, aReader, aReader}, faults: faults{expiry: anytime, vanish: true}},
 		{name: "coarse, Redis restarts empty", keys: oneKey, props: freshReturned | trueWhenQuiet,
@@ -150,6 +152,8 @@ func longPrograms() []program {
 			procs: []process{eventualWriter.mayFail(), eventualWriter, eventualWriter, aReader, aReader}, faults: faults{late: 2, doubt: 1, expiry: outlive}},
 		{name: "long: fences vanish", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{lock, lockFirstWriter, fenceFirstWriter, aReader}, faults: faults{vanish: true, expiry: anytime}},
+		{name: "long: Redis down, coarse, queued", keys: oneKey, props: trueWhenQuiet,
+			procs: []process{coarseWriter.queueing(), lock, aReader, aReader}, faults: faults{late: 1, expiry: outlive}},
 		{name: "long: Redis down, queued", keys: oneKey, props: trueWhenQuiet,
 			procs: []process{lock.queueing(), fence.queueing(), aReader, aReader}, faults: faults{late: 2, expiry: outlive}},
 	}
