@@ -149,7 +149,7 @@ func longPrograms() []program {
 		{name: "long: eventual and strict", keys: oneKey, props: allProperties,
 			procs: []process{eventualWriter.mayFail(), eventualWriter, lock, fenceFirstWriter, aReader, aReader}, faults: faults{}},
 		{name: "long: eventual, late requests", keys: oneKey, props: trueWhenQuiet,
-			procs: []process{eventualWriter.mayFail(), eventualWriter, eventualWriter, aReader, aReader}, faults: faults{late: 2, doubt: 1, expiry: outlive}},
+			procs: []process{eventualWriter.mayFail(), eventualWriter, eventualWriter, aReader, aReader}, faults: faults{late: 2, expiry: outlive}},
 		{name: "long: fences vanish", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{lock, lockFirstWriter, fenceFirstWriter, aReader}, faults: faults{vanish: true, expiry: anytime}},
 		{name: "long: Redis down, coarse, queued", keys: oneKey, props: trueWhenQuiet,
