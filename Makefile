@@ -45,6 +45,10 @@ integration: servers $(WITHSERVERS) ## every test, never from the test cache; a 
 fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)
 	@$(WITHSERVERS) -- sh scripts/fuzz.sh $(FUZZTIME) $(PKGS)
 
+.PHONY: explore
+explore: servers $(WITHSERVERS) ## every interleaving of the protocol's large programs (hours; docs/PROTOCOL.md)
+	@$(WITHSERVERS) -- $(GO) test -count=1 -v -parallel 1 -timeout 4h ./cachesync -run Explore -explore.long
+
 .PHONY: bench
 bench: servers $(WITHSERVERS) ## every benchmark for BENCHTIME (1s)
 	@$(WITHSERVERS) -- $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)

@@ -87,11 +87,23 @@ func (h *fences) apply(ctx context.Context) {
 		h.keys.Apply(ctx, h.owed.strict)
 	}
 	crashPoint("keys applied")
-	if h.barriers != nil {
-		h.barriers.Abort(ctx) // a barrier holds no value: ending it is all
-	}
+	h.lift(ctx)
 	if len(h.owed.eventual) > 0 {
 		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
+	}
+}
+
+// lift ends the barriers of what is committed, or may be. Where Redis has lost one
+// meanwhile, readers may have filled what they read before the commit: the rules are swept
+// again before the caller's Commit returns.
+func (h *fences) lift(ctx context.Context) {
+	if h.barriers == nil || h.barriers.Lift(ctx) || h.coarseOwed {
+		return
+	}
+	if _, err := h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...)); err != nil {
+		for _, t := range h.owed.coarse {
+			h.engine.sync.OweSweep(t.Barrier, globsOf(t))
+		}
 	}
 }
 
@@ -141,9 +153,7 @@ func (h *fences) finish(ctx context.Context) {
 	if h.keys != nil {
 		h.keys.Apply(ctx, nil)
 	}
-	if h.barriers != nil {
-		h.barriers.Abort(ctx)
-	}
+	h.lift(ctx)
 }
 
 // expire is for an outcome that cannot be asked for. The strict keys stay fenced until

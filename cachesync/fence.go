@@ -248,9 +248,18 @@ func (f *Fence) Leave() { f.end() }
 // Abort releases the keys after a definite rollback, and never otherwise: a
 // commit in doubt needs its fence. Tokens that cannot be released expire by
 // themselves. It does not stop when the context ends.
-func (f *Fence) Abort(ctx context.Context) {
+func (f *Fence) Abort(ctx context.Context) { f.release(ctx) }
+
+// Lift ends a fence on a barrier, after a commit as after a rollback. It
+// reports whether the barrier is known to have stood all along. Where Redis
+// has lost it, readers may have filled old rows behind the sweep's back, and
+// after a commit the sweep has to be done again. It does not stop when the
+// context ends.
+func (f *Fence) Lift(ctx context.Context) (unbroken bool) { return f.release(ctx) }
+
+func (f *Fence) release(ctx context.Context) (unbroken bool) {
 	if !f.end() || len(f.held) == 0 {
-		return
+		return true
 	}
 	calls := make([]*call, len(f.held))
 	for i, h := range f.held {
@@ -259,9 +268,14 @@ func (f *Fence) Abort(ctx context.Context) {
 	f.c.run(context.WithoutCancel(ctx), calls...)
 	var failed []string
 	var failure error
+	unbroken = true
 	for i, k := range calls {
-		if _, err := k.answer(); err != nil {
+		answer, err := k.answer()
+		if err != nil {
 			failed, failure = append(failed, f.held[i].names.key), err
+		}
+		if err != nil || answer == "gone" || f.held[i].bare {
+			unbroken = false
 		}
 	}
 	f.c.stats.Aborts.Add(int64(len(calls) - len(failed)))
@@ -269,4 +283,5 @@ func (f *Fence) Abort(ctx context.Context) {
 	if failure != nil {
 		f.c.report("a fence was left to expire", &KeysError{Op: "abort", Keys: failed, Err: failure})
 	}
+	return unbroken
 }

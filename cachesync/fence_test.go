@@ -255,6 +255,38 @@ func TestLeaveLetsTheFenceExpire(t *testing.T) {
 	eventually(t, "the fence expires", func() bool { return look(t, rdb, key) == "absent" })
 }
 
+// A sweep is worth nothing where its barrier was gone for a while: whoever ends
+// the barrier must hear of it.
+func TestLiftTellsWhetherTheBarrierStood(t *testing.T) {
+	for name, test := range map[string]struct {
+		lose     func(*Client, *Fence)
+		unbroken bool
+	}{
+		"stood": {func(*Client, *Fence) {}, true},
+		"beside": {func(c *Client, f *Fence) {
+			c.run(context.Background(), fenceCall(f.held[0].names, new(tokens), time.Minute))
+		}, true},
+		"lost": {func(c *Client, f *Fence) { c.rdb.Del(context.Background(), f.held[0].names.control) }, false},
+		"another": {func(c *Client, f *Fence) {
+			c.rdb.Del(context.Background(), f.held[0].names.control)
+			c.run(context.Background(), fenceCall(f.held[0].names, new(tokens), time.Minute))
+		}, false},
+		"replaced": {func(c *Client, f *Fence) {
+			c.rdb.Del(context.Background(), f.held[0].names.control)
+			f.renew()
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, key := shared(t)
+			f := mustFence(t, c, key)
+			test.lose(c, f)
+			if got := f.Lift(t.Context()); got != test.unbroken {
+				t.Errorf("unbroken: %v", got)
+			}
+		})
+	}
+}
+
 // One broken key must not hold up the report of which keys are safe.
 func TestFenceErrorNamesTheKeys(t *testing.T) {
 	c, prefix := shared(t)

@@ -1,0 +1,198 @@
+package cachesync
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"strings"
+	"testing"
+)
+
+// mutation is a line of a script that is replaced.
+type mutation struct{ file, old, new string }
+
+// mutants gives the scripts that differ from the real ones. A line that is not found exactly once fails the test: else a
+// mutation could rot unseen.
+func mutants(t testing.TB, mutations []mutation) map[*script]*script {
+	t.Helper()
+	sources := map[string]string{
+		"prelude": prelude, "fence": fenceLua, "renew": renewLua, "apply": applyLua, "abort": abortLua, "lease": leaseLua,
+		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "apply_cas": applyCASLua, "barrier": barrierLua,
+	}
+	for _, m := range mutations {
+		if n := strings.Count(sources[m.file], m.old); n != 1 {
+			t.Fatalf("%q is found %d times in %s.lua", m.old, n, m.file)
+		}
+		sources[m.file] = strings.Replace(sources[m.file], m.old, m.new, 1)
+	}
+	found := make(map[*script]*script)
+	for name, s := range map[string]*script{
+		"fence": fenceScript, "renew": renewScript, "apply": applyScript, "abort": abortScript, "lease": leaseScript, "fill": fillScript,
+		"release": releaseScript, "invalidate": invalidateScript, "apply_cas": applyCASScript, "barrier": barrierScript,
+	} {
+		if source := sources["prelude"] + "\n" + sources[name]; source != s.source {
+			sum := sha1.Sum([]byte(source))
+			found[s] = &script{source: source, digest: hex.EncodeToString(sum[:])}
+		}
+	}
+	return found
+}
+
+// brokenRule is a protocol with one rule switched off, or two, in a script or in the client's part, and a program of
+// those in basePrograms that shows what the rule is for.
+type brokenRule struct {
+	name    string
+	program string
+	scripts []mutation
+	off     clientRules
+}
+
+// Lines of the scripts that keep a rule. Where a rule is a line's, the line is replaced.
+var (
+	fenceSparesLease  = mutation{"fence", "if state == 'lease' then redis.call('DEL', ctl) end", "if state == 'lease' then remove() return 1 end"}
+	fenceSparesValue  = mutation{"fence", "remove()\nreturn live + 1", "return live + 1"}
+	fenceShortLife    = mutation{"fence", "redis.call('PEXPIREAT', ctl, ms(longest))", "if live == 0 then redis.call('PEXPIREAT', ctl, ms(longest)) end"}
+	fenceLeavesClean  = mutation{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}
+	expiredLeaveClean = mutation{"prelude", "if #dead > 0 then redis.call('HSET', ctl, 'dirty', '1') end", ""}
+	floorUnheeded     = mutation{"apply", "or older(ARGV[3], marks[2] or '')", ""}
+	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  return 'lost'", "return 'lost'"}
+	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
+	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
+	heldStores        = mutation{"apply", "  return 'held'", "  if not dirty then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end return 'held'"}
+	bareLeavesClean   = mutation{"apply", "if dirty then redis.call('HSET', ctl, 'dirty', '1') end", ""}
+	fillUnderOthers   = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
+	fillUnderNone     = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() == 'fence' then return 0 end"}
+	leaseUnderFence   = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", ""}
+	leaseTaken        = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", "if control() == 'fence' then return {'bypass'} end"}
+	renewRecreates    = mutation{"renew", "if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
+	abortEndsAll      = mutation{"abort", "if removed == live then", "if removed > 0 then"}
+	leaseSpared       = mutation{"invalidate", "if state == 'lease' then\n  redis.call('DEL', ctl)", "if state == 'lease' then"}
+	floorNotRaised    = mutation{"invalidate", "redis.call('HSET', ctl, 'floor', version)", "version = version"}
+	alwaysLeavesClean = mutation{"invalidate", "redis.call('HSET', ctl, 'dirty', '1')", "version = version"}
+	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
+	casStoresAbsent   = mutation{"apply_cas", "if redis.call('EXISTS', key) == 0 then return 'absent' end", "if redis.call('EXISTS', key) == 0 then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) return 'absent' end"}
+	casReplacesFill   = mutation{"apply_cas", "if had and had ~= string.rep('0', 24) then", "if had then"}
+	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  return 'lease'", "return 'lease'"}
+	casLeavesClean    = mutation{"apply_cas", "redis.call('HSET', ctl, 'dirty', '1')", "state = state"}
+	casIgnoresOrder   = mutation{"apply_cas", "if not older(had, ARGV[3]) then return 'kept' end", ""}
+	releaseOthers     = mutation{"release", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
+	barrierUnseen     = mutation{"barrier", "if control() == 'fence' then return 1 end", ""}
+)
+
+func inScript(name, program string, m ...mutation) brokenRule {
+	return brokenRule{name: name, program: program, scripts: m}
+}
+
+func inClient(name, program string, off clientRules) brokenRule {
+	return brokenRule{name: name, program: program, off: off}
+}
+
+var brokenRules = []brokenRule{
+	inClient("no fence", "two writers, two readers", clientRules{fence: true}),
+	inClient("a fence that is not awaited", "two writers, two readers", clientRules{fenceAwaited: true}),
+	inScript("a fence that leaves a lease alive", "two writers, two readers", fenceSparesLease),
+	inScript("a fence that does not delete the value", "two writers, two readers", fenceSparesValue),
+	inScript("a fence that finds another and stays clean", "two writers, two readers", fenceLeavesClean),
+	inScript("the control key's life not extended by later tokens", "lock first twice, killed twice", fenceShortLife),
+	inClient("tokens reused by a retry", "late requests", clientRules{freshTokens: true}),
+	inScript("fill under another's lease", "two writers, two readers", fillUnderOthers),
+	inScript("fill under no lease", "two writers, two readers", fillUnderNone),
+	inScript("a lease granted under a fence", "two writers, two readers", leaseUnderFence),
+	inClient("snapshot before the lease", "two writers, two readers", clientRules{snapshotAfterLease: true}),
+	inClient("nonces reused by a retry", "late requests", clientRules{freshNonces: true}),
+	inClient("apply before COMMIT", "two writers, two readers", clientRules{commitBeforeApply: true}),
+	inScript("apply that stores where the key is absent", "late requests", lostStores),
+	inScript("apply that stores under another's token", "two writers, two readers", heldStores),
+	inScript("apply that does not need its own token", "fences vanish", ownTokenUnheeded),
+	inScript("apply without payload that leaves the fence clean", "fences vanish", bareLeavesClean),
+	inScript("apply that finds no fence and deletes nothing", "fences vanish", lostKeeps),
+	inScript("apply that does not heed the floor", "foreign writer with follower", floorUnheeded),
+	inClient("a shared key applied with a payload", "a key that two rows share", clientRules{sharedKeysBare: true}),
+	inClient("abort when in doubt", "two writers, two readers", clientRules{abortOnlyIfCertain: true}),
+	inScript("abort that ends others' fences", "two writers, two readers", abortEndsAll),
+	inClient("in doubt: apply what is in the WAL and not yet visible", "in doubt, asking", clientRules{askVisible: true}),
+	inClient("a gone token replaced without losing the payload", "fences vanish", clientRules{refencedBare: true}),
+	inScript("renew that recreates a gone token", "fences vanish", renewRecreates),
+	inClient("a follower that acts before visibility", "foreign writer with follower", clientRules{followerWaits: true}),
+	inScript("a follower that spares leases", "foreign writer with follower", leaseSpared),
+	inScript("a follower that ignores fences", "foreign writer with follower", floorNotRaised),
+	inScript("a follower that spares older values", "foreign writer with follower", olderSpared),
+	inScript("apply_cas that stores where the key is absent", "eventual", casStoresAbsent),
+	inScript("the same, seen by strict writers", "eventual and strict, late requests", casStoresAbsent),
+	inScript("apply_cas that replaces a fill", "eventual", casReplacesFill),
+	inScript("apply_cas that spares leases", "eventual", casSparesLease),
+	inScript("apply_cas that leaves fences clean", "eventual and strict", casLeavesClean),
+	inScript("apply_cas that ignores the order of versions", "eventual and strict", casIgnoresOrder),
+	inClient("the barrier is not looked at", "coarse and precise", clientRules{barrierLook: true}),
+	inClient("the barrier is looked at after the snapshot", "coarse and precise", clientRules{barrierBeforeSnapshot: true}),
+	inScript("a barrier that is not seen", "coarse and precise", barrierUnseen),
+	inClient("one walk only", "coarse and precise", clientRules{secondWalk: true}),
+	inScript("walks that spare leases", "coarse and precise", leaseSpared),
+	inScript("walks that leave fences clean", "coarse and precise", alwaysLeavesClean),
+	inClient("the barrier released before COMMIT", "coarse and precise", clientRules{barrierOverCommit: true}),
+	inClient("a lost barrier is not made good", "coarse, fences vanish", clientRules{lostBarrierSwept: true}),
+}
+
+// spareRules are not needed for the promise by themselves. Each is switched off in the programs that could miss it most,
+// and nothing is violated; what it is for instead is said here and in docs/PROTOCOL.md.
+var spareRules = []struct {
+	brokenRule
+	programs []string
+}{
+	// A fence that has an expired token and a live one has had two, and is dirty already.
+	{inScript("dirty by an expired token", "", expiredLeaveClean), []string{"two writers, two readers", "lock first twice, killed twice", "owners die in doubt", "coarse twice"}},
+	// Needed only where a foreign writer's change reaches a fence by the follower.
+	{inScript("floor, without a follower", "", floorUnheeded), []string{"lock first twice, killed twice", "three writers", "eventual and strict", "coarse twice"}},
+	{inScript("floor and dirty by an expired token, without a follower", "", floorUnheeded, expiredLeaveClean), []string{"lock first twice, killed twice", "three writers", "coarse twice"}},
+	// Needed only where a fence can be gone before its apply.
+	{inScript("lost deletes, where fences outlive their COMMITs", "", lostKeeps), []string{"lock first twice, killed twice", "three writers", "coarse twice", "foreign writer twice"}},
+	{inScript("floor and lost deletes, where neither is needed", "", floorUnheeded, lostKeeps), []string{"lock first twice, killed twice", "three writers", "coarse twice"}},
+	// Keep readers from doing work twice, nothing else.
+	{inScript("a lease granted over another's", "", leaseTaken), []string{"lock first twice, killed twice", "coarse and precise", "eventual"}},
+	{inScript("release that ends another's lease", "", releaseOthers), []string{"lock first twice, killed twice", "coarse and precise", "eventual"}},
+}
+
+// brokenPairs are the rules that cover for each other, two by two.
+var brokenPairs = []brokenRule{
+	inScript("floor + dirty by a second token", "two writers, two readers", floorUnheeded, fenceLeavesClean),
+	inScript("floor + dirty by an expired token", "foreign writer with follower", floorUnheeded, expiredLeaveClean),
+	inScript("floor + lost deletes", "foreign writer twice", floorUnheeded, lostKeeps),
+	inScript("dirty by a second token + by an expired token", "two writers, two readers", fenceLeavesClean, expiredLeaveClean),
+	inScript("dirty by a second token + lost deletes", "two writers, two readers", fenceLeavesClean, lostKeeps),
+	inScript("dirty by an expired token + lost deletes", "fences vanish", expiredLeaveClean, lostKeeps),
+}
+
+// A rule that can be left out without a violation is one that this explorer does not check.
+func TestExploreMutations(t *testing.T) {
+	server := exploreServer(t)
+	for _, b := range append(brokenRules, brokenPairs...) {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			p := programNamed(t, b.program)
+			p.off = b.off
+			run(t, server, Envelope, p, b.scripts...).mustBreak(t)
+		})
+	}
+}
+
+func TestExploreSpareRules(t *testing.T) {
+	server := exploreServer(t)
+	for _, b := range spareRules {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			for _, name := range b.programs {
+				run(t, server, Envelope, programNamed(t, name), b.scripts...).mustHold(t)
+			}
+		})
+	}
+}
+
+func programNamed(t testing.TB, name string) program {
+	t.Helper()
+	for _, p := range basePrograms() {
+		if p.name == name {
+			return p
+		}
+	}
+	t.Fatalf("there is no program %q", name)
+	return program{}
+}

@@ -1,0 +1,223 @@
+package cachesync
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// unitID names a unit that was met before. The first is the empty one.
+type unitID uint16
+
+// physical is one name in Redis. Its life is in ticks, its times are spelled "@ticks", 0 for all that has passed.
+type physical struct {
+	name, kind string
+	ticks      int
+	parts      []string
+}
+
+// unit is a state of one key's names in Redis, and what the model has to know of it.
+type unit struct {
+	names    []physical
+	spelling string // of the names and all that they hold
+	control  int    // the place of the control key in names, -1 if it is not there
+	fence    bool
+	tokens   [maxProcs * maxTries]uint8 // the ticks that each token has left
+	nonce    int                        // 1 + the place of the nonce that holds the lease, 0 without a lease
+
+	content    int // what a reader gets: -1 nothing; see contents
+	contentSet bool
+}
+
+// stored says whether there is anything but control state.
+func (u *unit) stored() bool { return len(u.names) > 1 || len(u.names) == 1 && u.control < 0 }
+
+var (
+	instants = regexp.MustCompile(`(^|[^0-9a-fA-F@])([0-9]{13})($|[^0-9a-fA-F])`)
+	ticks    = regexp.MustCompile(`@([0-9]+)@`)
+)
+
+// enticked spells the times in a text in ticks from now.
+func enticked(s string) string {
+	return instants.ReplaceAllStringFunc(s, func(found string) string {
+		at := strings.IndexAny(found, "0123456789")
+		ms, _ := strconv.ParseInt(found[at:at+13], 10, 64)
+		n := max(int(time.Until(time.UnixMilli(ms)).Round(tickLength)/tickLength), 0)
+		return fmt.Sprintf("%s@%d@%s", found[:at], n, found[at+13:])
+	})
+}
+
+// untick is its inverse; what has passed has passed a tick ago.
+func untick(s string) string {
+	return ticks.ReplaceAllStringFunc(s, func(found string) string {
+		n, _ := strconv.Atoi(strings.Trim(found, "@"))
+		if n == 0 {
+			n = -1
+		}
+		return strconv.FormatInt(time.Now().Add(time.Duration(n)*tickLength).UnixMilli(), 10)
+	})
+}
+
+func (m *machine) parse(dump any) []physical {
+	var names []physical
+	for _, item := range dump.([]any) {
+		fields := item.([]any)
+		p := physical{name: fields[0].(string), kind: fields[1].(string)}
+		ms := fields[2].(int64)
+		if ms < 0 {
+			m.t.Fatalf("%s would live for ever", p.name)
+		}
+		p.ticks = int((time.Duration(ms) * time.Millisecond).Round(tickLength) / tickLength)
+		for _, part := range fields[3].([]any) {
+			p.parts = append(p.parts, enticked(part.(string)))
+		}
+		names = append(names, p)
+	}
+	return names
+}
+
+// intern gives a state its number, and puts it into one order first.
+func (m *machine) intern(names []physical) unitID {
+	slices.SortFunc(names, func(a, b physical) int { return strings.Compare(a.name, b.name) })
+	for _, p := range names {
+		if p.kind == "hash" {
+			sortFields(p.parts)
+		}
+	}
+	var b strings.Builder
+	for _, p := range names {
+		fmt.Fprintf(&b, "%q %s %d %q\n", p.name, p.kind, p.ticks, p.parts)
+	}
+	spelled := b.String()
+	id, ok := m.ids[spelled]
+	if !ok {
+		if len(m.units) > math.MaxUint16 {
+			m.t.Fatal("more states of a key than a unitID can name")
+		}
+		id = unitID(len(m.units))
+		m.ids[spelled] = id
+		u := m.examine(names)
+		u.spelling = spelled
+		m.units = append(m.units, u)
+	}
+	return id
+}
+
+func sortFields(parts []string) {
+	fields := make([][2]string, 0, len(parts)/2)
+	for i := 0; i < len(parts); i += 2 {
+		fields = append(fields, [2]string{parts[i], parts[i+1]})
+	}
+	slices.SortFunc(fields, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	for i, f := range fields {
+		parts[2*i], parts[2*i+1] = f[0], f[1]
+	}
+}
+
+func (m *machine) examine(names []physical) unit {
+	u := unit{names: names, control: slices.IndexFunc(names, func(p physical) bool { return p.name == m.names.control })}
+	if u.control < 0 {
+		return u
+	}
+	c := names[u.control]
+	if c.kind == "string" {
+		u.nonce = 1 + named(c.parts[0])
+		return u
+	}
+	u.fence = true
+	for i := 0; i < len(c.parts); i += 2 {
+		if name, ok := strings.CutPrefix(c.parts[i], "t:"); ok {
+			n, _ := strconv.Atoi(strings.Trim(c.parts[i+1], "@"))
+			u.tokens[named(name)] = uint8(n)
+		}
+	}
+	return u
+}
+
+// named is the place of a token or nonce among all.
+func named(name string) int {
+	var who, try int
+	if _, err := fmt.Sscanf(name[1:], "%d.%d", &who, &try); err != nil {
+		panic(name)
+	}
+	return who*maxTries + try
+}
+
+// tick lets an hour pass, as Redis would: names whose life has ended are gone, tokens past theirs are still in the hash.
+func (m *machine) tick(id unitID) unitID {
+	after, ok := m.ticked[id]
+	if ok {
+		return after
+	}
+	var names []physical
+	for _, p := range m.units[id].names {
+		if p.ticks < longTicks {
+			p.ticks--
+		}
+		if p.ticks == 0 {
+			continue
+		}
+		p.parts = slices.Clone(p.parts)
+		for i, s := range p.parts {
+			p.parts[i] = ticks.ReplaceAllStringFunc(s, func(found string) string {
+				n, _ := strconv.Atoi(strings.Trim(found, "@"))
+				return fmt.Sprintf("@%d@", max(n-1, 0))
+			})
+		}
+		names = append(names, p)
+	}
+	after = m.intern(names)
+	m.ticked[id] = after
+	return after
+}
+
+// without is a unit that has lost its control key, or everything else.
+func (m *machine) without(id unitID, control bool) unitID {
+	var names []physical
+	for i, p := range m.units[id].names {
+		if (i == m.units[id].control) != control {
+			names = append(names, p)
+		}
+	}
+	return m.intern(names)
+}
+
+// show spells a unit for a trace.
+func (m *machine) show(id unitID) string {
+	u := &m.units[id]
+	var parts []string
+	if c := m.contents(id); c >= 0 {
+		parts = append(parts, "value "+contentName(c))
+	}
+	if u.control >= 0 {
+		c := u.names[u.control]
+		if u.fence {
+			parts = append(parts, "fence "+showFence(c.parts))
+		} else {
+			parts = append(parts, fmt.Sprintf("lease %s, %d left", c.parts[0], c.ticks))
+		}
+	}
+	if len(parts) == 0 {
+		return "absent"
+	}
+	return strings.Join(parts, " + ")
+}
+
+func showFence(fields []string) string {
+	var parts []string
+	for i := 0; i < len(fields); i += 2 {
+		switch name, ok := strings.CutPrefix(fields[i], "t:"); {
+		case ok:
+			parts = append(parts, name+" "+strings.Trim(fields[i+1], "@")+" left")
+		case name == "floor":
+			parts = append(parts, "floor "+strings.TrimLeft(fields[i+1][9:], "0"))
+		default:
+			parts = append(parts, name)
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
