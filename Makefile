@@ -46,7 +46,7 @@ fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)
 	@$(WITHSERVERS) -- sh scripts/fuzz.sh $(FUZZTIME) $(PKGS)
 
 .PHONY: explore
-explore: servers $(WITHSERVERS) ## every interleaving of the protocol's large programs (hours; docs/PROTOCOL.md)
+explore: servers $(WITHSERVERS) ## every interleaving of the protocol's large programs (half an hour or more; docs/PROTOCOL.md)
 	@$(WITHSERVERS) -- $(GO) test -count=1 -v -parallel 1 -timeout 4h ./cachesync -run Explore -explore.long
 
 .PHONY: bench

@@ -107,7 +107,7 @@ func basePrograms() []program {
 	}
 }
 
-// longPrograms take minutes to hours together, and gigabytes. Their counts stand in docs/PROTOCOL.md.
+// longPrograms take half an hour together, and gigabytes. Their counts stand in docs/PROTOCOL.md.
 func longPrograms() []program {
 	lock, fence := lockFirstWriter.mayFail(), fenceFirstWriter.mayFail()
 	asking := lockFirstWriter.asking()

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	exploreLong  = flag.Bool("explore.long", false, "explore the large programs too; takes hours")
+	exploreLong  = flag.Bool("explore.long", false, "explore the large programs too; takes half an hour or more")
 	exploreTrace = flag.Bool("explore.traces", false, "print the trace of every violation that was wanted")
 )
 
