@@ -3,6 +3,8 @@
 GO          ?= go
 PKGS        ?= ./...
 TESTFLAGS   ?=
+# Tests at a time in a package: they wait for servers and for fences more than they compute.
+PARALLEL    ?= 6
 TIMEOUT     ?= 20m
 FUZZTIME    ?= 30s
 BENCHTIME   ?= 1s
@@ -34,12 +36,12 @@ test: servers vet format-check race ## vet, gofmt and every test, with the race 
 .PHONY: race
 race: servers $(WITHSERVERS) ## every test, with the race detector
 	@echo "==> go test -race $(PKGS)"
-	@$(WITHSERVERS) -- $(GO) test -race -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
+	@$(WITHSERVERS) -- $(GO) test -race -parallel $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
 
 .PHONY: integration
 integration: servers $(WITHSERVERS) ## every test, never from the test cache; a missing server is a failure
 	@echo "==> go test -race -count=1 $(PKGS), servers required"
-	@WTCACHE_TEST_REQUIRE=1 $(WITHSERVERS) -- $(GO) test -race -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
+	@WTCACHE_TEST_REQUIRE=1 $(WITHSERVERS) -- $(GO) test -race -count=1 -parallel $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
 
 .PHONY: fuzz
 fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)

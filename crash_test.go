@@ -65,24 +65,34 @@ type crashed struct {
 // dead writer's fence lives.
 func TestCrashWindows(t *testing.T) {
 	reached := map[string]bool{}
-	var all []crashed
 	for _, p := range paths {
-		for i, point := range p.points {
+		for _, point := range p.points {
 			reached[point] = true
-			all = append(all, crashAt(t, p, point, i, false))
-			if !p.alike && afterCommit(p, i) && point != "keys applied" {
-				// One whose COMMIT fails gives back what it fenced.
-				all = append(all, crashAt(t, p, point, i, true))
-			}
 		}
-		for request, killed := 1, !p.alike; killed; request++ {
-			var c crashed
-			c, killed = crashBefore(t, p, request)
-			all = append(all, c)
-		}
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel() // the children kill themselves, not each other
+			p.crashEverywhere(t)
+		})
 	}
 	if got, want := slices.Sorted(maps.Keys(reached)), namedPoints(t); !slices.Equal(got, want) {
 		t.Errorf("crash.go and the driver name the points\n%q, and tested are\n%q", want, got)
+	}
+}
+
+// crashEverywhere kills writers on one path. What they fenced expires while others are killed.
+func (p path) crashEverywhere(t *testing.T) {
+	var all []crashed
+	for i, point := range p.points {
+		all = append(all, crashAt(t, p, point, i, false))
+		if !p.alike && afterCommit(p, i) && point != "keys applied" {
+			// One whose COMMIT fails gives back what it fenced.
+			all = append(all, crashAt(t, p, point, i, true))
+		}
+	}
+	for request, killed := 1, !p.alike; killed; request++ {
+		var c crashed
+		c, killed = crashBefore(t, p, request)
+		all = append(all, c)
 	}
 	for _, c := range all {
 		t.Run(c.name+"/later", func(t *testing.T) {
@@ -134,7 +144,7 @@ func namedPoints(t *testing.T) []string {
 // crashAt kills a writer at a named point, and looks at what is left at once.
 func crashAt(t *testing.T, p path, point string, i int, refused bool) crashed {
 	t.Helper()
-	name := p.name + "/" + point
+	name := point
 	if refused {
 		name += "/COMMIT fails"
 	}
@@ -160,7 +170,7 @@ func crashAt(t *testing.T, p path, point string, i int, refused bool) crashed {
 // pipelines and walks that the points do not name.
 func crashBefore(t *testing.T, p path, request int) (_ crashed, killed bool) {
 	t.Helper()
-	name := p.name + "/before request " + strconv.Itoa(request)
+	name := "before request " + strconv.Itoa(request)
 	l := crashLedger(t, p)
 	t.Run(name, func(t *testing.T) {
 		l.t = t
