@@ -54,7 +54,7 @@ type faults struct {
 
 	expiry    expiry
 	vanish    bool // control keys are evicted
-	evict     bool // values are evicted, or end
+	evict     bool // names of values are evicted, or end, one by one
 	abandon   bool // readers die with a lease in hand
 	wait      bool // a fence is acknowledged when the replica has it
 	waitWalks bool // and a walk goes on when the replica has what it did

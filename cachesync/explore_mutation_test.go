@@ -54,8 +54,8 @@ var (
 	fenceLeavesClean  = mutation{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}
 	expiredLeaveClean = mutation{"prelude", "if #dead > 0 then redis.call('HSET', ctl, 'dirty', '1') end", ""}
 	floorUnheeded     = mutation{"apply", "or older(ARGV[3], marks[2] or '')", ""}
-	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  return 'lost'", "return 'lost'"}
-	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
+	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "return 'lost'"}
+	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
 	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
 	heldStores        = mutation{"apply", "  return 'held'", "  if not dirty then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end return 'held'"}
 	bareLeavesClean   = mutation{"apply", "if dirty then redis.call('HSET', ctl, 'dirty', '1') end", ""}
@@ -71,7 +71,7 @@ var (
 	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
 	casStoresAbsent   = mutation{"apply_cas", "if redis.call('EXISTS', key) == 0 then return 'absent' end", "if redis.call('EXISTS', key) == 0 then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) return 'absent' end"}
 	casReplacesFill   = mutation{"apply_cas", "if had and had ~= string.rep('0', 24) then", "if had then"}
-	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  return 'lease'", "return 'lease'"}
+	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lease'", "return 'lease'"}
 	casLeavesClean    = mutation{"apply_cas", "redis.call('HSET', ctl, 'dirty', '1')", "state = state"}
 	casIgnoresOrder   = mutation{"apply_cas", "if not older(had, ARGV[3]) then return 'kept' end", ""}
 	releaseOthers     = mutation{"release", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}

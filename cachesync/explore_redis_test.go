@@ -169,7 +169,21 @@ func (m *machine) execute(r request, before unitID) result {
 	}
 	m.runs++
 	m.answers[opNames[r.op]+" "+text(answer.Val())] = true
-	return result{text(answer.Val()), m.intern(m.parse(dump.Val()))}
+	res := result{text(answer.Val()), m.intern(m.parse(dump.Val()))}
+	m.mustBeReadable(r, before, res)
+	return res
+}
+
+// mustBeReadable fails the test where a script says that there is a value, and a reader gets none or another: what no
+// reader gets is never judged, so that the properties would hold of it whatever it is.
+func (m *machine) mustBeReadable(r request, before unitID, res result) {
+	stored := r.op == opApply && res.answer == "stored" || r.op == opFill && res.answer == "1" || r.op == opCAS && res.answer == "replaced"
+	if got := m.contents(res.after); stored && got != int(r.content) {
+		m.t.Fatalf("%s on %s: a reader gets %d", m.describe(r), m.show(before), got)
+	}
+	if r.op == opLease && res.answer == "value" && m.contents(before) < 0 {
+		m.t.Fatalf("%s on %s: a reader gets nothing", m.describe(r), m.units[before].spelling)
+	}
 }
 
 // text is an answer's first or only word.
@@ -217,7 +231,12 @@ func (m *machine) call(r request) *call {
 }
 
 func tokenName(who, try uint8) string { return fmt.Sprintf("w%d.%d", who, try) }
-func nonceName(who, try uint8) string { return fmt.Sprintf("r%d.%d", who, try) }
+
+// nonceName is spelled as real nonces are: the name of a fill's version key holds it, and readers look at that.
+func nonceName(who, try uint8) string { return "R" + string(rune('A'+who)) + string(rune('A'+try)) }
+
+// shownNonce spells a nonce like a token.
+func shownNonce(name string) string { return fmt.Sprintf("r%d.%d", name[1]-'A', name[2]-'A') }
 
 // tried are a writer's tokens, the newest and those of earlier tries.
 func tried(r request) *tokens {
@@ -305,7 +324,7 @@ func (m *machine) describe(r request) string {
 		t := tried(r)
 		args = strings.Join(append([]string{t.own}, t.earlier...), "+")
 	case opLease, opRelease, opFill:
-		args = nonceName(r.who, r.try)
+		args = shownNonce(nonceName(r.who, r.try))
 	case opInvalidate:
 		args = "always"
 		if r.version != 0 {

@@ -81,23 +81,14 @@ func exploreServer(t *testing.T) *testenv.RedisServer {
 	return testenv.NewRedis(t)
 }
 
-// formats are all that entries can have.
-func formats() []Format {
-	var all []Format
-	for f := Format(0); ; f++ {
-		e := entry(f, "1", 1)
-		if _, err := e.encode(e.Version); err != nil {
-			return all
-		}
-		all = append(all, f)
-	}
-}
-
 // Every interleaving of the small programs keeps the promise, with the scripts as they are. The protocol does not know
 // formats, so that all but the first play a part of the programs.
 func TestExploreProtocol(t *testing.T) {
 	server := exploreServer(t)
-	for n, format := range formats() {
+	if len(allFormats) != len(formatNames) {
+		t.Fatal("a format is left out")
+	}
+	for n, format := range allFormats {
 		programs := basePrograms()
 		if n > 0 && !*exploreLong {
 			programs = []program{

@@ -80,8 +80,22 @@ func (m *machine) parse(dump any) []physical {
 	return names
 }
 
+// referred leaves out the version keys that the pointer does not name. No script and no reader looks at them: all come
+// by the pointer, and what stores under a version key replaces what it held. So they make no difference to any step, and
+// a state that kept them would be another one after each write. They are immutable and end by themselves.
+func (m *machine) referred(names []physical) []physical {
+	current := ""
+	for _, p := range names {
+		if p.name == m.names.pointer {
+			current = p.parts[0]
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(p physical) bool { return isVersion(p.name) && p.name != current })
+}
+
 // intern gives a state its number, and puts it into one order first.
 func (m *machine) intern(names []physical) unitID {
+	names = m.referred(names)
 	slices.SortFunc(names, func(a, b physical) int { return strings.Compare(a.name, b.name) })
 	for _, p := range names {
 		if p.kind == "hash" {
@@ -125,7 +139,8 @@ func (m *machine) examine(names []physical) unit {
 	}
 	c := names[u.control]
 	if c.kind == "string" {
-		u.nonce = 1 + named(c.parts[0])
+		nonce := c.parts[0]
+		u.nonce = 1 + int(nonce[1]-'A')*maxTries + int(nonce[2]-'A')
 		return u
 	}
 	u.fence = true
@@ -138,7 +153,7 @@ func (m *machine) examine(names []physical) unit {
 	return u
 }
 
-// named is the place of a token or nonce among all.
+// named is the place of a token among all.
 func named(name string) int {
 	var who, try int
 	if _, err := fmt.Sscanf(name[1:], "%d.%d", &who, &try); err != nil {
@@ -175,15 +190,25 @@ func (m *machine) tick(id unitID) unitID {
 	return after
 }
 
-// without is a unit that has lost its control key, or everything else.
-func (m *machine) without(id unitID, control bool) unitID {
-	var names []physical
-	for i, p := range m.units[id].names {
-		if (i == m.units[id].control) != control {
-			names = append(names, p)
-		}
+// without is a unit that has lost one of its names.
+func (m *machine) without(id unitID, place int) unitID {
+	names := slices.Clone(m.units[id].names)
+	return m.intern(slices.Delete(names, place, place+1))
+}
+
+// role says what a name of the unit is for.
+func (m *machine) role(name string) string {
+	switch name {
+	case m.names.key:
+		return "value"
+	case m.names.control:
+		return "control key"
+	case m.names.meta:
+		return "meta sibling"
+	case m.names.pointer:
+		return "pointer"
 	}
-	return m.intern(names)
+	return "version key"
 }
 
 // show spells a unit for a trace.
@@ -198,7 +223,7 @@ func (m *machine) show(id unitID) string {
 		if u.fence {
 			parts = append(parts, "fence "+showFence(c.parts))
 		} else {
-			parts = append(parts, fmt.Sprintf("lease %s, %d left", c.parts[0], c.ticks))
+			parts = append(parts, fmt.Sprintf("lease %s, %d left", shownNonce(c.parts[0]), c.ticks))
 		}
 	}
 	if len(parts) == 0 {

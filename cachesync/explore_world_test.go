@@ -132,15 +132,14 @@ func (x *turn) life(n *state, i int, u uint8) uint8 {
 // trouble is what Redis suffers.
 func (x *turn) trouble() {
 	for u := range x.barrier + 1 {
-		if x.faults.vanish && x.units[x.s.unit[u]].control >= 0 {
+		held := x.units[x.s.unit[u]]
+		for place, p := range held.names {
+			if place == held.control && !x.faults.vanish || place != held.control && !x.faults.evict {
+				continue
+			}
 			n := *x.s
-			n.unit[u] = x.without(n.unit[u], true)
-			x.step(&n, -1, "the control key of %s is evicted", x.key(u))
-		}
-		if x.faults.evict && x.units[x.s.unit[u]].stored() {
-			n := *x.s
-			n.unit[u] = x.without(n.unit[u], false)
-			x.step(&n, -1, "the value of %s is evicted", x.key(u))
+			n.unit[u] = x.without(n.unit[u], place)
+			x.step(&n, -1, "the %s of %s is evicted", x.role(p.name), x.key(u))
 		}
 	}
 	if x.s.restart > 0 {
