@@ -144,10 +144,8 @@ func (c *Cache) fill(t *table, bound *rules.Table, e *rules.BoundEntry, row Row)
 }
 
 func formatOf(e *rules.BoundEntry) cachesync.Format {
-	if e.Format == rules.FormatPlain {
-		return cachesync.Plain
-	}
-	return cachesync.Envelope
+	format, _ := cachesync.FormatOf(string(e.Format)) // the rules know no others
+	return format
 }
 
 // renderKey gives an entry's key of a row, "" where a NULL keeps it from having one.

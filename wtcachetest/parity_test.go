@@ -38,9 +38,9 @@ var parityRules = map[string]string{
 	"users": "entries:\n  - key: \"@user:{id}\"\n",
 	"orders": "entries:\n  - name: by_id\n    key: \"@order:{id}\"\n    rename: {user_id: userId}\n  - key: \"@number:{number}\"\n    columns: [id, number]\n    format: plain\n" +
 		"invalidate: [\"@orders:{user_id}\"]\n",
-	"notes":   "entries:\n  - key: \"@note:{id}\"\n    omit: [secret]\n    when: \"line IS NOT NULL\"\n",
-	"members": "key: \"@member:{id}\"\nconsistency: eventual\n",
-	"touched": "key: \"@touched:{id}\"\n",
+	"notes":   "entries:\n  - key: \"@note:{id}\"\n    format: versioned\n    omit: [secret]\n    when: \"line IS NOT NULL\"\n",
+	"members": "key: \"@member:{id}\"\nformat: hash\nconsistency: eventual\n",
+	"touched": "key: \"@touched:{id}\"\nformat: hash\n",
 }
 
 const paritySetUp = `INSERT INTO users (id, name, mail, score) VALUES (1, 'Bob', 'bob@x', 1.50), (2, 'Cid', NULL, NULL);
