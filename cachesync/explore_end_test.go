@@ -76,12 +76,21 @@ func (x *turn) ask(i int) {
 		n.p[i].pc = wAbort
 		x.step(&n, i, "asks, and learns that it was rolled back")
 	}
+	if l.srv == sVisible || l.srv == sAborted {
+		n = *x.s
+		n.p[i].pc = wApply
+		for _, u := range x.fenced(i) {
+			n.p[i].bare |= 1 << u
+		}
+		x.step(&n, i, "asks, and learns only that it is over")
+	}
 	n = *x.s
 	n.p[i].pc = wEnd
 	x.step(&n, i, "cannot ask, and leaves its fence to expire")
 }
 
-// doubtEventual makes the keys absent at once, and again when the outcome is known.
+// doubtEventual makes the keys absent at once. Once the commit is known it is applied; where it is known only that the
+// transaction is over, or a fence's life has passed that would have covered it, they are made absent again.
 func (x *turn) doubtEventual(i int) {
 	l := &x.s.p[i]
 	again := l.done != 0
@@ -89,6 +98,11 @@ func (x *turn) doubtEventual(i int) {
 		return
 	}
 	n := *x.s
+	if again && l.srv == sVisible {
+		n.p[i].pc, n.p[i].done = wApply, 0
+		x.step(&n, i, "asks, and learns that it was committed")
+		n = *x.s
+	}
 	for _, k := range x.procs[i].keys {
 		x.exec(&n, request{op: opInvalidate, unit: uint8(k)})
 	}
@@ -126,17 +140,21 @@ func (x *turn) applyAll(i int) {
 			}
 			x.finish(n, i)
 		}
+		// A barrier that is not known to have stood all along is made good by two more walks.
+		broken := func(n *state) { n.p[i].pc, n.p[i].done = wWalk3, 0 }
 		r := x.applyRequest(i, u)
 		x.send(i, r, func(n *state, answer string) {
 			if p.kind == coarse && (answer == "gone" || l.bare != 0) && !x.off.lostBarrierSwept {
-				n.p[i].pc, n.p[i].done = wWalk3, 0
+				broken(n)
 				return
 			}
 			done(n)
 		}, func(n *state) {
-			if p.kind != coarse {
-				n.p[i].owed |= 1 << u
+			if p.kind == coarse {
+				broken(n)
+				return
 			}
+			n.p[i].owed |= 1 << u
 			done(n)
 		})
 	}

@@ -64,7 +64,8 @@ var (
 	leaseUnderFence   = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", ""}
 	leaseTaken        = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", "if control() == 'fence' then return {'bypass'} end"}
 	renewRecreates    = mutation{"renew", "if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
-	abortEndsAll      = mutation{"abort", "if removed == live then", "if removed > 0 then"}
+	abortEndsAll      = mutation{"abort", "if live == 0 then redis.call('DEL', ctl) end", "redis.call('DEL', ctl)"}
+	lateStandsIn      = mutation{"abort", "if own == 0 then return 'gone' end", ""}
 	leaseSpared       = mutation{"invalidate", "if state == 'lease' then\n  redis.call('DEL', ctl)", "if state == 'lease' then"}
 	floorNotRaised    = mutation{"invalidate", "redis.call('HSET', ctl, 'floor', version)", "version = version"}
 	alwaysLeavesClean = mutation{"invalidate", "redis.call('HSET', ctl, 'dirty', '1')", "version = version"}
@@ -130,6 +131,7 @@ var brokenRules = []brokenRule{
 	inScript("walks that leave fences clean", "coarse and precise", alwaysLeavesClean),
 	inClient("the barrier released before COMMIT", "coarse and precise", clientRules{barrierOverCommit: true}),
 	inClient("a lost barrier is not made good", "coarse, fences vanish", clientRules{lostBarrierSwept: true}),
+	inScript("a late token passes for the barrier's own", "coarse, fences vanish, late requests", lateStandsIn),
 }
 
 // spareRules are not needed for the promise by themselves. Each is switched off in the programs that could miss it most,
@@ -169,7 +171,9 @@ func TestExploreMutations(t *testing.T) {
 			t.Parallel()
 			p := programNamed(t, b.program)
 			p.off = b.off
-			run(t, server, Envelope, p, b.scripts...).mustBreak(t)
+			for _, format := range allFormats {
+				run(t, server, format, p, b.scripts...).mustBreak(t)
+			}
 		})
 	}
 }

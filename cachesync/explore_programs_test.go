@@ -96,6 +96,8 @@ func basePrograms() []program {
 			procs: []process{coarseWriter.queueing(), lockFirstWriter, aReader}, faults: faults{late: 1}},
 		{name: "coarse, fences vanish", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{coarseWriter, aReader, aReader}, faults: faults{expiry: anytime, vanish: true}},
+		{name: "coarse, fences vanish, late requests", keys: oneKey, props: freshReturned | trueWhenQuiet,
+			procs: []process{coarseWriter, aReader}, faults: faults{late: 1, vanish: true}},
 		{name: "coarse, Redis restarts empty", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{coarseWriter, fenceFirstWriter, aReader}, faults: faults{restart: 1}},
 		{name: "fences vanish", keys: oneKey, props: freshReturned | trueWhenQuiet,

@@ -271,6 +271,13 @@ func TestLiftTellsWhetherTheBarrierStood(t *testing.T) {
 			c.rdb.Del(context.Background(), f.held[0].names.control)
 			c.run(context.Background(), fenceCall(f.held[0].names, new(tokens), time.Minute))
 		}, false},
+		"another, by an earlier try that arrives late": {func(c *Client, f *Fence) {
+			h := f.held[0]
+			c.rdb.Del(context.Background(), h.names.control)
+			late := new(tokens)
+			c.run(context.Background(), fenceCall(h.names, late, time.Minute))
+			h.tokens.earlier = append(h.tokens.earlier, late.own)
+		}, false},
 		"replaced": {func(c *Client, f *Fence) {
 			c.rdb.Del(context.Background(), f.held[0].names.control)
 			f.renew()
