@@ -28,12 +28,13 @@ func TestUnknownRowsFailTheTest(t *testing.T) {
 		n     int64
 		words []string
 	}{
-		{"UPDATE users SET name = name || $1 WHERE id = $2", []any{"!", 7}, 1, []string{`name is stored by entry "user:{id}"`, `cache.Rows("users", wtcachetest.Row{"id": …, "name": …})`, "cache.WillCapture("}},
+		{"UPDATE users SET name = name || $1 WHERE id = $2", []any{"!", 7}, 1, []string{`name is stored by entry "user:{id}"`, `cache.Rows("users", wtcachetest.Row{"id": …, "name": …})`, `cache.WillCapture("users", wtcachetest.Row{"name": …})`}},
 		{"UPDATE users SET name = upper('x') WHERE id = 1", nil, 1, []string{"name is stored"}},
 		{"UPDATE users SET name = 'x'", nil, 2, []string{"id is part of a key"}},
 		{"UPDATE orders SET total = 1 WHERE id = 1", nil, 1, []string{"number is part of a key", "user_id is part of a key"}},
 		{"UPDATE orders SET number = 'x' WHERE id = 1", nil, 1, []string{"which is part of a key, and the test does not say what the row had before", `cache.Rows("orders", …)`}},
-		{"INSERT INTO orders (number, user_id) VALUES ('a', 1)", nil, 1, []string{"id is part of a key", "INSERT INTO orders (number, user_id) VALUES ('a', 1)"}},
+		{"INSERT INTO orders (number, user_id) VALUES ('a', 1)", nil, 1, []string{"id is part of a key", "INSERT INTO orders (number, user_id) VALUES ('a', 1)", `leaves behind:
+	cache.WillCapture("orders", wtcachetest.Row{"id": …})`}},
 		{"INSERT INTO users SELECT 1, 'x'", nil, 1, []string{"id is part of a key", "name is stored"}},
 		{"INSERT INTO users VALUES (1, 'x')", nil, 3, []string{"it inserts 1 rows, but by the expectation it affects 3"}},
 		{"INSERT INTO orders (id, number, user_id) VALUES (1, 'x', 2) ON CONFLICT (id) DO UPDATE SET number = 'y'", nil, 1, []string{"which is part of a key"}},
@@ -53,6 +54,9 @@ func TestUnknownRowsFailTheTest(t *testing.T) {
 			}
 		})
 		mentions(t, said, test.words...)
+		if strings.HasPrefix(test.query, "INSERT") && !strings.Contains(test.query, "CONFLICT") && strings.Contains(said, "cache.Rows") {
+			t.Errorf("Rows is advised, which says nothing of a new row: %s", said)
+		}
 		if strings.Contains(said, "guessed") || strings.Contains(said, "went on") {
 			t.Errorf("%s: %s", test.query, said)
 		}

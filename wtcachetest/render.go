@@ -209,13 +209,20 @@ func (r *renderer) problem() error {
 	for _, name := range names {
 		lines = append(lines, "\t"+name+" "+r.missing[name])
 	}
-	example := r.example()
-	return r.write.errorf("the row that it leaves is not known:\n%s\nsay before the call what the table holds:\n\tcache.Rows(%q, %s)\nor what the statement leaves behind:\n\tcache.WillCapture(%q, %s)",
-		strings.Join(lines, "\n"), r.write.table.name.Table, example, r.write.table.name.Table, example)
+	table := r.write.table.name.Table
+	if r.write.affected > 1 {
+		names = r.needed() // several rows have to say which they are
+	}
+	remedy := fmt.Sprintf("say before the call what the statement leaves behind:\n\tcache.WillCapture(%q, %s)", table, literal(names))
+	// The table's rows say nothing of one that a plain INSERT adds.
+	if r.write.stmt.Kind != parser.KindInsert || r.write.stmt.Conflict != nil {
+		remedy += fmt.Sprintf("\nor what the table holds:\n\tcache.Rows(%q, %s)", table, literal(r.needed()))
+	}
+	return r.write.errorf("the row that it leaves is not known:\n%s\n%s", strings.Join(lines, "\n"), remedy)
 }
 
-// example is a Row with the columns that have to be known.
-func (r *renderer) example() string {
+// needed are the columns that have to be known.
+func (r *renderer) needed() []string {
 	var names []string
 	for _, k := range r.bound.KeyColumns {
 		names = append(names, k.Name)
@@ -225,6 +232,11 @@ func (r *renderer) example() string {
 			names = append(names, entryColumns(r.write.table, e)...)
 		}
 	}
+	return names
+}
+
+// literal is a Row with these columns, to be filled in.
+func literal(names []string) string {
 	var fields []string
 	for i, name := range names {
 		if !slices.Contains(names[:i], name) {
