@@ -128,10 +128,8 @@ func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reach
 	held.owed.xact = c.tx.xact
 	if oc == outcomeCommitted {
 		captured := c.settle()
-		for _, t := range captured.coarse {
-			c.engine.stats.keyMismatches.Add(1)
-			c.engine.sync.OweSweep(t.Barrier, globsOf(t))
-		}
+		c.engine.stats.keyMismatches.Add(uint64(len(captured.coarse)))
+		held.sweepLate(ctx, captured.coarse)
 		for key, entry := range captured.strict {
 			if _, fenced := held.owed.strict[key]; !fenced {
 				c.mismatch(ctx, key)
@@ -169,6 +167,7 @@ func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response
 		h.owed.coarse, h.coarseOwed = []*rules.Table{st.table}, true
 		h.end(ctx, oc)
 	case oc == outcomeCommitted && !h.owed.empty():
+		h.sweepLate(ctx, h.owed.coarse)
 		h.end(ctx, oc)
 	}
 	crashPoint("applied")

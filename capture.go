@@ -57,6 +57,13 @@ func (t *txState) rollbackTo(name string) {
 		t.marks = t.marks[:i+1]
 		return
 	}
+	t.blind()
+}
+
+// blind is for what may have happened unseen: rows that were captured may have been undone
+// or written again, and savepoints may have moved. Every key so far becomes absent.
+func (t *txState) blind() {
+	t.marks = nil
 	for i := range t.log {
 		clear(t.log[i].payloads)
 	}
@@ -283,7 +290,7 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 		return
 	}
 	same := func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier }
-	uncertain := slices.ContainsFunc(o.coarse, same) || slices.ContainsFunc(o.blurred, same)
+	uncertain := c.tx.mixed || slices.ContainsFunc(o.coarse, same) || slices.ContainsFunc(o.blurred, same)
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
 			into[key] = cachesync.Entry{Version: ch.version}

@@ -116,6 +116,7 @@ func (c validatedConn) IsValid() bool                           { return c.isVal
 func (c fullConn) IsValid() bool                                { return c.isValid() }
 
 func (c *conn) resetSession(ctx context.Context) error {
+	c.reconcile()
 	return c.base.conn.(driver.SessionResetter).ResetSession(ctx)
 }
 
@@ -124,12 +125,14 @@ func (c *conn) isValid() bool { return c.base.conn.(driver.Validator).IsValid() 
 // reach hands the base connection to somebody whose statements are not seen.
 func (c *conn) reach() driver.Conn {
 	c.sessionStale, c.doubtful, c.prepared = true, true, nil
+	c.tx.blind()
 	return c.base.conn
 }
 
 // Close closes the base connection. A transaction that is still open is rolled
 // back by the server, so what it captured is dropped.
 func (c *conn) Close() error {
+	c.reconcile()
 	c.tx = txState{}
 	return c.base.conn.Close()
 }

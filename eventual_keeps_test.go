@@ -35,6 +35,23 @@ func TestEventualIsFreshOnceTheCallReturned(t *testing.T) {
 	})
 }
 
+// A statement that wrote more rows than are kept in memory has told of some of them alone. The
+// others would be served as they were until their TTL.
+func TestEventualIsFreshAfterMoreRowsThanAreKept(t *testing.T) {
+	few := func(c *wtcache.Config) { c.MaxCapturedRows = 2 }
+	for _, format := range allFormats {
+		l := newLedger(t, ledgerSetup{rule: eventualRule, format: format, config: few})
+		l.warm(1, 2, 3, 4, 5, 6, 7, 8, 9)
+		l.exec("UPDATE accounts SET n = 1")
+		for id := 1; id <= 9; id++ {
+			if n, there := l.entry(id); there && n != 1 {
+				t.Errorf("%s: account %d is cached as %d once the write has returned", format, id, n)
+			}
+		}
+		l.wantTrue()
+	}
+}
+
 // A second step that comes late must not undo what a later writer has stored; one that is
 // newer takes its place.
 func TestEventualKeepsTheOrderOfVersions(t *testing.T) {

@@ -63,6 +63,13 @@ func (h *fences) fenceCoarse(ctx context.Context) (err error) {
 	return err
 }
 
+// sweepLate is for a statement that has committed by itself and turns out to be coarse: too
+// many rows, or one that cannot be read. What cannot be swept now is owed by end.
+func (h *fences) sweepLate(ctx context.Context, coarse []*rules.Table) {
+	h.owed.coarse = coarse
+	_ = h.fenceCoarse(context.WithoutCancel(ctx)) // coarseOwed says so
+}
+
 // end carries out step 5. Nothing that goes wrong here is the caller's to know.
 func (h *fences) end(ctx context.Context, oc outcome) {
 	ctx = context.WithoutCancel(ctx)
