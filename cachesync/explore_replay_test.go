@@ -15,7 +15,11 @@ import (
 // played so, and answers and states compared step by step.
 func TestExploreReplay(t *testing.T) {
 	server := exploreServer(t)
-	for _, format := range allFormats {
+	for n, format := range allFormats {
+		walks := uint64(12)
+		if n > 0 && !*exploreLong {
+			walks = 4
+		}
 		for _, p := range basePrograms() {
 			if p.faults.evict || p.faults.vanish || p.faults.restart > 0 {
 				continue // what the test itself does to Redis there is not a script's doing
@@ -27,7 +31,7 @@ func TestExploreReplay(t *testing.T) {
 				defer played.close()
 				e := newExplorer(remembered, p)
 				steps := 0
-				for seed := range uint64(12) {
+				for seed := range walks {
 					r := &replay{explorer: e, on: played}
 					r.walk(rand.New(rand.NewPCG(seed, 7)))
 					steps += r.steps
