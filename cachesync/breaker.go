@@ -67,11 +67,13 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		c.stats.BreakerOpens.Add(1)
+		c.distrust(server)
 		if from == gobreaker.StateClosed {
 			log.Warn("redis does not answer: calls are refused for a while", "for", c.o.Breaker.OpenFor)
 		}
 	case gobreaker.StateClosed:
 		log.Info("redis answers again")
 		c.owed.nudge()
+		c.regain(server)
 	}
 }

@@ -39,6 +39,14 @@ type Options struct {
 	OwedMax int
 	// Globs are the patterns of all keys in use, as for Redis' SCAN.
 	Globs []string
+	// Replica is a client that reads from replicas, for LookReplica alone; nil for
+	// none. It is not closed by Close.
+	Replica redis.UniversalClient
+	// Recovered, where set, is asked after an outage, when Redis answers again:
+	// until it has returned nil, nothing that Redis holds is served, since what
+	// others wrote meanwhile may not have reached it. It is asked again at growing
+	// pauses, on a goroutine of its own; the context ends with Close.
+	Recovered func(ctx context.Context) error
 	// Logger and OnError hear of what happens after COMMIT, which is returned
 	// to nobody. OnError is called from several goroutines, sometimes on a
 	// caller's path, and must not block. Default: slog.Default(), nothing.
@@ -99,14 +107,20 @@ func (o Options) check() error {
 
 // Client speaks the protocol to one Redis. It is safe for concurrent use.
 type Client struct {
-	rdb            redis.UniversalClient
-	o              Options
-	honoursContext bool
-	breakers       *breakers
-	owed           *owed
-	stats          counters
-	foreignSeen    sync.Once // the first foreign key is reported, all are counted
-	hooks          hooks
+	rdb   redis.UniversalClient
+	o     Options
+	owed  *owed
+	stats counters
+	hooks hooks
+
+	breakers *breakers
+	trust    *trust
+	clocks   clocks
+	// Whether the clients bound their reads and writes by the context.
+	primaryHonours, replicaHonours bool
+
+	foreignSeen sync.Once // the first foreign key is reported, all are counted
+	unfit       [unfits]sayings
 
 	ctx  context.Context // ends with Close; background work runs under it
 	stop context.CancelFunc
@@ -140,8 +154,9 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	c := &Client{rdb: rdb, o: o, honoursContext: honoursContext(rdb)}
+	c := &Client{rdb: rdb, o: o, primaryHonours: honoursContext(rdb), replicaHonours: honoursContext(o.Replica)}
 	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.trust = newTrust()
 	c.owed = newOwed()
 	c.breakers = newBreakers(o.Breaker, c.breakerChanged)
 	for _, text := range doubts(rdb) {

@@ -37,10 +37,15 @@ func (o onceCmd) Clone() redis.Cmder {
 	return o
 }
 
+func once(ctx context.Context, args ...any) redis.Cmder {
+	return onceCmd{redis.NewCmd(ctx, args...)}
+}
+
 // reply is what came of one command of a request.
 type reply struct {
-	val any
-	err error
+	val    any
+	err    error
+	server string // that it was sent to
 }
 
 // run issues the calls, in chunks, and leaves each one's outcome in it. A
@@ -141,10 +146,10 @@ func (k *call) isReaders() bool {
 func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 	cmds := make([]redis.Cmder, len(calls))
 	for i, k := range calls {
-		cmds[i] = onceCmd{redis.NewCmd(ctx, k.command(full)...)}
+		cmds[i] = once(ctx, k.command(full)...)
 	}
 	for i, r := range c.do(ctx, c.rdb, cmds) {
-		calls[i].val, calls[i].err = r.val, r.err
+		calls[i].val, calls[i].err, calls[i].server = r.val, r.err, r.server
 		if r.err == nil && r.val == nil {
 			calls[i].err = errors.New("decode script answer: got nothing")
 		}
@@ -157,6 +162,11 @@ func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis
 	callCtx, cancel := context.WithTimeout(ctx, c.o.Deadline)
 	defer cancel()
 	parts := partsOf(callCtx, rdb, cmds)
+	if rdb == c.o.Replica {
+		for i := range parts {
+			parts[i].server = replicaOf + parts[i].server
+		}
+	}
 	if len(parts) == 1 {
 		return c.doPart(ctx, callCtx, rdb, parts[0])
 	}
@@ -181,7 +191,7 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 		replies = c.exchange(ctx, rdb, p.cmds)
 		for _, r := range replies {
 			if isOutage(r.err) {
-				lookAround(c.rdb)
+				lookAround(rdb)
 				if callerGone(caller) != nil {
 					return struct{}{}, errCallerGone
 				}
@@ -191,10 +201,17 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 		return struct{}{}, nil
 	})
 	if replies == nil {
-		return repeat(fmt.Errorf("%w: %w", ErrUnavailable, err), len(p.cmds))
+		replies = repeat(fmt.Errorf("%w: %w", ErrUnavailable, err), len(p.cmds))
+	}
+	for i := range replies {
+		replies[i].server = p.server
 	}
 	return replies
 }
+
+// replicaOf goes before the name of a server whose replica is meant: it has a
+// breaker and a clock of its own.
+const replicaOf = "replica "
 
 // errCallerGone tells the breaker that a failure says nothing about Redis.
 var errCallerGone = errors.New("the caller's context ended")
@@ -212,7 +229,7 @@ func repeat(err error, n int) []reply {
 // clients the request runs on and its outcome stays unknown, as with any
 // request that timed out.
 func (c *Client) exchange(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
-	if c.honoursContext || !c.begin() {
+	if c.honoursContext(rdb) || !c.begin() {
 		return send(ctx, rdb, cmds)
 	}
 	done := make(chan []reply, 1)
@@ -245,7 +262,14 @@ func send(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []
 }
 
 // honoursContext says whether a client is known to bound its reads and writes
-// by the context's deadline.
+// by the context's deadline. That of a Cluster's one server is as the Cluster's.
+func (c *Client) honoursContext(rdb redis.UniversalClient) bool {
+	if rdb == c.o.Replica {
+		return c.replicaHonours
+	}
+	return c.primaryHonours
+}
+
 func honoursContext(rdb redis.UniversalClient) bool {
 	switch r := rdb.(type) {
 	case *redis.Client:

@@ -15,7 +15,7 @@
 //
 //	value, ok, err := client.Get(ctx, key, format, schema)
 //	lease, err := client.Lease(ctx, key, format, schema)
-//	…                                     // the database snapshot, then BarrierHeld
+//	…                                     // BarrierHeld, and only then the database snapshot
 //	client.Fill(ctx, lease, entry)
 //
 // A value lives under its own key (in Versioned, behind a pointer beside it), the

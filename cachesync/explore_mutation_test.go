@@ -61,8 +61,8 @@ var (
 	bareLeavesClean   = mutation{"apply", "if dirty then redis.call('HSET', ctl, 'dirty', '1') end", ""}
 	fillUnderOthers   = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
 	fillUnderNone     = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() == 'fence' then return 0 end"}
-	leaseUnderFence   = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", ""}
-	leaseTaken        = mutation{"lease", "if control() ~= 'none' then return {'bypass'} end", "if control() == 'fence' then return {'bypass'} end"}
+	leaseUnderFence   = mutation{"lease", "if state ~= 'none' then return {'bypass', state} end", ""}
+	leaseTaken        = mutation{"lease", "if state ~= 'none' then return {'bypass', state} end", "if state == 'fence' then return {'bypass', state} end"}
 	renewRecreates    = mutation{"renew", "if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
 	abortEndsAll      = mutation{"abort", "if live == 0 then redis.call('DEL', ctl) end", "redis.call('DEL', ctl)"}
 	lateStandsIn      = mutation{"abort", "if own == 0 then return 'gone' end", ""}

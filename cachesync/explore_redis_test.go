@@ -209,7 +209,7 @@ func (m *machine) call(r request) *call {
 	case opAbort:
 		k = abortCall(m.names, tried(r))
 	case opLease:
-		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, m.format, testSchema)
+		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, Wanted{Format: m.format, Schema: testSchema})
 		k.args[0] = nonceName(r.who, r.try)
 	case opFill:
 		k = fillCall(m.names, nonceName(r.who, r.try), m.payload(r, fillVersion))

@@ -4,9 +4,43 @@ import (
 	"context"
 	"errors"
 	"strings"
-
-	"github.com/redis/go-redis/v9"
+	"time"
 )
+
+// Wanted says what a reader understands, and how old it takes it.
+type Wanted struct {
+	Format Format
+	// Schema is the fingerprint of the payload's shape, 8 hex digits. A value of
+	// another schema or format, and a damaged one, count as absent.
+	Schema string
+	// TTL is the longest life that such an entry is ever given. What is older has
+	// outlived it by somebody's doing, is counted and counts as absent; 0 means
+	// that this is not known.
+	TTL time.Duration
+	// MaxAge is the greatest age that the reader takes: an older value counts as
+	// absent. 0 means any.
+	MaxAge time.Duration
+}
+
+// oldest is the age above which a value counts as absent, 0 for none.
+func (w Wanted) oldest() time.Duration {
+	if w.MaxAge > 0 && (w.TTL == 0 || w.MaxAge < w.TTL) {
+		return w.MaxAge
+	}
+	return w.TTL
+}
+
+// Found is what a reader found under a key.
+type Found struct {
+	Value Value
+	Hit   bool
+	// Age is the time since the value was stored, by the Redis server's clock to
+	// within half a round trip; never negative.
+	Age time.Duration
+	// Err wraps ErrUnavailable or the caller's context error. The reader then
+	// reads the database and does not fill.
+	Err error
+}
 
 // LeaseState says what a reader that asked for a lease may do.
 type LeaseState int
@@ -14,6 +48,9 @@ type LeaseState int
 const (
 	// LeaseBypass: read the primary and do not fill. It is the zero value.
 	LeaseBypass LeaseState = iota
+	// LeaseTaken: another reader is about to fill the key. Ask again after a
+	// while, or read the primary and do not fill.
+	LeaseTaken
 	// LeaseValue: the value is there.
 	LeaseValue
 	// LeaseGranted: read the primary, in a snapshot taken only now, and Fill.
@@ -24,7 +61,10 @@ const (
 // LeaseGranted it is that reader's bounded right to fill the key, once.
 type LeaseResult struct {
 	State LeaseState
-	Value Value // for LeaseValue
+	Value Value         // for LeaseValue
+	Age   time.Duration // of Value, as in Found
+	// Err is as Found's; State is LeaseBypass then.
+	Err error
 
 	names siblings
 	nonce string
@@ -32,146 +72,111 @@ type LeaseResult struct {
 
 // Get reads a key in one round trip: a GET (Plain: two in one pipeline; Hash: an
 // HMGET; Versioned: a script that writes nothing, since what the pointer names
-// is not known before). The schema is the one that the reader understands, 8 hex digits: a value of another schema or
-// format, and a damaged one, count as absent. An error wraps ErrUnavailable or
-// the caller's context error; the reader then reads the database and does not
-// fill.
+// is not known before). An error is as Found's.
 func (c *Client) Get(ctx context.Context, key string, format Format, schema string) (Value, bool, error) {
-	names, ok := siblingsOf(key)
-	if !ok {
-		c.stats.Uncacheable.Add(1)
-		return Value{}, false, nil
-	}
-	texts, err := c.fetch(ctx, names, format)
-	if err != nil {
-		return Value{}, false, err
-	}
-	if len(texts) == 0 {
-		c.stats.Misses.Add(1)
-		return Value{}, false, nil
-	}
-	value, found := decode(format, texts, schema)
-	return value, c.judge(found), nil
-}
-
-// fetch gives the texts that decode takes, none where the key is absent. A key
-// of another Redis type is absent, too.
-func (c *Client) fetch(ctx context.Context, names siblings, format Format) (texts []string, err error) {
-	if format == Versioned {
-		k := followCall(names)
-		c.run(ctx, k)
-		return k.texts()
-	}
-	for _, r := range c.do(ctx, c.rdb, fetchCommands(ctx, names, format)) {
-		switch val := r.val.(type) {
-		case string:
-			texts = append(texts, val)
-		case []any:
-			texts = fieldsOf(val)
-		default:
-			if r.err != nil && !errors.Is(r.err, redis.Nil) && !redis.HasErrorPrefix(r.err, "WRONGTYPE") {
-				return nil, explain(ctx, r.err)
-			}
-			if len(texts) == 0 {
-				return nil, nil // a plain header without its value
-			}
-		}
-	}
-	return texts, nil
-}
-
-func fetchCommands(ctx context.Context, names siblings, format Format) []redis.Cmder {
-	if format == Hash {
-		args := []any{"hmget", names.key}
-		for _, field := range hashFields {
-			args = append(args, field)
-		}
-		return []redis.Cmder{onceCmd{redis.NewCmd(ctx, args...)}}
-	}
-	cmds := []redis.Cmder{onceCmd{redis.NewCmd(ctx, "get", names.key)}}
-	if format == Plain {
-		cmds = append(cmds, onceCmd{redis.NewCmd(ctx, "get", names.meta)})
-	}
-	return cmds
-}
-
-// fieldsOf gives the fields of a hash, none unless all are there.
-func fieldsOf(list []any) []string {
-	texts := make([]string, len(list))
-	for i, field := range list {
-		text, ok := field.(string)
-		if !ok {
-			return nil
-		}
-		texts[i] = text
-	}
-	return texts
-}
-
-// judge counts what a reader found and says whether it is of use.
-func (c *Client) judge(v verdict) bool {
-	switch v {
-	case valid:
-		c.stats.Hits.Add(1)
-		return true
-	case otherSchema:
-		c.stats.SchemaMismatches.Add(1)
-	case damaged:
-		c.stats.ChecksumMismatches.Add(1)
-	}
-	c.stats.Misses.Add(1)
-	return false
+	f := c.Look(ctx, key, Wanted{Format: format, Schema: schema})
+	return f.Value, f.Hit, f.Err
 }
 
 // Lease asks for the right to fill a key that Get found absent. The database
 // snapshot must be taken after it returned LeaseGranted, and not inside a
 // transaction that has written. A value of another schema or format is removed
-// to make room. On error the reader reads the database and does not fill.
+// to make room. An error is as Found's.
 func (c *Client) Lease(ctx context.Context, key string, format Format, schema string) (LeaseResult, error) {
-	names, ok := siblingsOf(key)
-	if !ok {
-		c.stats.Uncacheable.Add(1)
-		return LeaseResult{}, nil
-	}
-	schema = strings.ToLower(schema)
-	result, damage, err := c.lease(ctx, names, format, schema)
-	if err != nil || !damage {
-		return result, err
-	}
-	// A damaged value would be in every reader's way until its end.
-	if _, err := c.invalidate(ctx, []string{key}, ""); err != nil {
-		return LeaseResult{}, err
-	}
-	result, _, err = c.lease(ctx, names, format, schema)
-	return result, err
+	l := c.Leases(ctx, []string{key}, Wanted{Format: format, Schema: schema})[0]
+	return l, l.Err
 }
 
-func (c *Client) lease(ctx context.Context, names siblings, format Format, schema string) (result LeaseResult, damage bool, err error) {
-	var nonce string
-	k := leaseCall(names, &nonce, c.o.LeaseLife, format, schema)
-	c.run(ctx, k)
-	texts, err := k.texts()
-	if err != nil {
-		return result, false, err
+// Leases is Lease for several keys, in one pipeline to each server. A value that
+// is too old is removed to make room, as one of another schema is. The results
+// are in the keys' order.
+func (c *Client) Leases(ctx context.Context, keys []string, w Wanted) []LeaseResult {
+	w.Schema = strings.ToLower(w.Schema)
+	results, damaged := c.leases(ctx, keys, w)
+	if len(damaged) == 0 {
+		return results
 	}
-	if len(texts) == 0 {
-		return result, false, errors.New("decode script answer: got an empty list")
+	// A damaged value would be in every reader's way until its end.
+	again := make([]string, len(damaged))
+	for i, at := range damaged {
+		again[i] = keys[at]
+	}
+	_, err := c.invalidate(ctx, again, "")
+	second, _ := c.leases(ctx, again, w)
+	for i, at := range damaged {
+		if results[at] = second[i]; err != nil && second[i].Err == nil {
+			c.Release(ctx, second[i])
+			results[at] = LeaseResult{Err: err}
+		}
+	}
+	return results
+}
+
+// leases gives also the places of the keys whose value is damaged.
+func (c *Client) leases(ctx context.Context, keys []string, w Wanted) (results []LeaseResult, damaged []int) {
+	results = make([]LeaseResult, len(keys))
+	calls, at := make([]*call, 0, len(keys)), make([]int, 0, len(keys))
+	for i, key := range keys {
+		names, ok := siblingsOf(key)
+		if !ok {
+			c.stats.Uncacheable.Add(1)
+			continue
+		}
+		results[i].names = names
+		calls, at = append(calls, leaseCall(names, &results[i].nonce, c.o.LeaseLife, w)), append(at, i)
+	}
+	trusted := c.trust.now()
+	c.run(ctx, calls...)
+	for j, k := range calls {
+		result := &results[at[j]]
+		if k.err == nil && !c.trust.since(trusted, k.server) {
+			k.err = errNotTrusted
+		}
+		if c.granted(ctx, k, w, result); result.State == leaseDamaged {
+			result.State = LeaseBypass
+			damaged = append(damaged, at[j])
+		}
+	}
+	return results, damaged
+}
+
+// leaseDamaged is a lease's answer that holds a value of no use.
+const leaseDamaged LeaseState = -1
+
+// granted reads the answer of one lease call into its result.
+func (c *Client) granted(ctx context.Context, k *call, w Wanted, result *LeaseResult) {
+	nonce := result.nonce
+	result.nonce = ""
+	texts, err := k.texts()
+	if err == nil && len(texts) == 0 {
+		err = errors.New("decode script answer: got an empty list")
+	}
+	if err != nil {
+		result.Err = err
+		return
 	}
 	switch texts[0] {
 	case "value":
-		value, found := decode(format, texts[1:], schema)
-		if c.judge(found) {
-			return LeaseResult{State: LeaseValue, Value: value}, false, nil
+		// The script has judged the age, with the very clock that counts.
+		found := c.judge(ctx, result.names, texts[1:], k.server, Wanted{Format: w.Format, Schema: w.Schema})
+		if !found.Hit {
+			result.State = leaseDamaged
+			return
 		}
-		return result, true, nil
+		result.State, result.Value, result.Age = LeaseValue, found.Value, found.Age
+		return
 	case "granted":
 		c.stats.LeasesGranted.Add(1)
-		return LeaseResult{State: LeaseGranted, names: names, nonce: nonce}, false, nil
+		result.State, result.nonce = LeaseGranted, nonce
+		return
 	case "foreign":
-		c.foreign(names)
+		c.foreign(result.names)
+	case "bypass":
+		if len(texts) > 1 && texts[1] == "lease" {
+			result.State = LeaseTaken
+		}
 	}
 	c.stats.LeasesBypassed.Add(1)
-	return result, false, nil
 }
 
 // foreign counts a key that is in use for something else, and reports the first.
@@ -183,47 +188,74 @@ func (c *Client) foreign(names siblings) {
 	})
 }
 
+// Filling is what a reader read under a lease.
+type Filling struct {
+	Lease LeaseResult
+	// Entry without a payload gives the lease back.
+	Entry Entry
+}
+
 // Fill stores what a reader read under its lease, with version 0, and ends the
 // lease. It reports false where the lease has ended meanwhile, which is no
 // error. An entry without a payload gives the lease back. An error wraps
 // ErrUnavailable, ErrEntry or the caller's context error.
 func (c *Client) Fill(ctx context.Context, lease LeaseResult, entry Entry) (bool, error) {
-	if lease.nonce == "" {
-		return false, nil
-	}
-	e, err := entry.encode(fillVersion)
-	if err != nil {
-		return false, err
-	}
-	if len(e.payload) == 0 {
-		c.Release(ctx, lease)
-		return false, nil
-	}
-	k := fillCall(lease.names, lease.nonce, e)
-	c.run(ctx, k)
-	stored, err := k.number()
-	switch {
-	case err != nil:
-		return false, err
-	case stored == 0:
-		c.stats.FillRefusals.Add(1)
-		return false, nil
-	}
-	c.stats.Fills.Add(1)
-	return true, nil
+	filled, err := c.Fills(ctx, []Filling{{lease, entry}})
+	return filled[0], err
 }
 
-// Release gives an unused lease back, so that the next reader need not wait
-// for its end. Where that fails the lease expires by itself.
-func (c *Client) Release(ctx context.Context, lease LeaseResult) {
-	if lease.nonce != "" {
-		c.run(context.WithoutCancel(ctx), releaseCall(lease.names, lease.nonce))
+// Fills is Fill for several keys, in one pipeline to each server. It says of each
+// whether it was stored, and gives one error of those that there were.
+func (c *Client) Fills(ctx context.Context, fills []Filling) (filled []bool, err error) {
+	filled = make([]bool, len(fills))
+	var calls []*call
+	var at []int
+	for i, f := range fills {
+		if f.Lease.nonce == "" {
+			continue
+		}
+		e, wrong := f.Entry.encode(fillVersion)
+		switch {
+		case wrong != nil:
+			err = wrong
+		case len(e.payload) == 0:
+			calls, at = append(calls, releaseCall(f.Lease.names, f.Lease.nonce)), append(at, i)
+		default:
+			calls, at = append(calls, fillCall(f.Lease.names, f.Lease.nonce, e)), append(at, i)
+		}
 	}
+	c.run(ctx, calls...)
+	for j, k := range calls {
+		stored, wrong := k.number()
+		switch {
+		case k.script == releaseScript:
+		case wrong != nil:
+			err = wrong
+		case stored == 0:
+			c.stats.FillRefusals.Add(1)
+		default:
+			filled[at[j]] = true
+			c.stats.Fills.Add(1)
+		}
+	}
+	return filled, err
+}
+
+// Release gives unused leases back, so that the next reader need not wait for
+// their end. Where that fails they expire by themselves.
+func (c *Client) Release(ctx context.Context, leases ...LeaseResult) {
+	var calls []*call
+	for _, l := range leases {
+		if l.nonce != "" {
+			calls = append(calls, releaseCall(l.names, l.nonce))
+		}
+	}
+	c.run(context.WithoutCancel(ctx), calls...)
 }
 
 // BarrierHeld says whether a coarse invalidation is under way behind this
-// barrier. A reader asks after its lease was granted and does not fill if so,
-// nor on error.
+// barrier. A reader asks after its lease was granted and before its snapshot,
+// and does not fill if so, nor on error.
 func (c *Client) BarrierHeld(ctx context.Context, barrier string) (bool, error) {
 	names, ok := siblingsOf(barrier)
 	if !ok {

@@ -79,8 +79,9 @@ type call struct {
 	// a token goes out once.
 	fresh func()
 
-	val any
-	err error
+	val    any
+	err    error
+	server string // that it was sent to
 }
 
 func (s *script) on(names siblings, args ...any) *call {
@@ -195,8 +196,12 @@ func abortCall(names siblings, tokens *tokens) *call {
 }
 
 // leaseCall asks for the value or a lease; nonce holds the one last issued.
-func leaseCall(names siblings, nonce *string, life time.Duration, format Format, schema string) *call {
-	k := leaseScript.on(names, "", millis(life), format.String(), schema)
+func leaseCall(names siblings, nonce *string, life time.Duration, w Wanted) *call {
+	oldest := "0"
+	if w.oldest() > 0 {
+		oldest = millis(w.oldest())
+	}
+	k := leaseScript.on(names, "", millis(life), w.Format.String(), w.Schema, oldest)
 	mint := func() { *nonce = newToken(); k.args[0] = *nonce }
 	k.fresh = mint
 	mint()

@@ -41,7 +41,9 @@ func (s *scene) encoded(n int) encoded {
 
 func (s *scene) fence(t *tokens, life time.Duration) { s.do(fenceCall(s.names, t, life)) }
 
-func (s *scene) lease() { s.do(leaseCall(s.names, &s.nonce, time.Minute, s.format, testSchema)) }
+func (s *scene) lease() {
+	s.do(leaseCall(s.names, &s.nonce, time.Minute, Wanted{Format: s.format, Schema: testSchema}))
+}
 
 // states are reached by the scripts themselves.
 var states = map[string]func(*scene){
@@ -92,13 +94,17 @@ func (s *scene) fill() encoded {
 
 // actions are one script each, as this client would call it.
 var actions = map[string]func(*scene) *call{
-	"fence":            func(s *scene) *call { return fenceCall(s.names, new(tokens), time.Minute) },
-	"renew":            func(s *scene) *call { return renewCall(s.names, s.mine.own, time.Minute) },
-	"apply 5":          func(s *scene) *call { return applyCall(s.names, &s.mine, s.encoded(5)) },
-	"apply none":       func(s *scene) *call { return applyCall(s.names, &s.mine, none("")) },
-	"abort":            func(s *scene) *call { return abortCall(s.names, &s.mine) },
-	"lease":            func(s *scene) *call { return leaseCall(s.names, new(string), time.Minute, s.format, testSchema) },
-	"lease, schema":    func(s *scene) *call { return leaseCall(s.names, new(string), time.Minute, s.format, foreignSchema) },
+	"fence":      func(s *scene) *call { return fenceCall(s.names, new(tokens), time.Minute) },
+	"renew":      func(s *scene) *call { return renewCall(s.names, s.mine.own, time.Minute) },
+	"apply 5":    func(s *scene) *call { return applyCall(s.names, &s.mine, s.encoded(5)) },
+	"apply none": func(s *scene) *call { return applyCall(s.names, &s.mine, none("")) },
+	"abort":      func(s *scene) *call { return abortCall(s.names, &s.mine) },
+	"lease": func(s *scene) *call {
+		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: testSchema})
+	},
+	"lease, schema": func(s *scene) *call {
+		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: foreignSchema})
+	},
 	"fill":             func(s *scene) *call { return fillCall(s.names, s.nonce, s.fill()) },
 	"release":          func(s *scene) *call { return releaseCall(s.names, s.nonce) },
 	"invalidate":       func(s *scene) *call { return invalidateCall(s.names, "") },
@@ -288,7 +294,7 @@ func TestTokensExpireByTheServersClock(t *testing.T) {
 	s.do(abortCall(names, &s.mine))
 	s.fence(new(tokens), time.Millisecond)
 	eventually(t, "a reader may fill again", func() bool {
-		return s.do(leaseCall(names, new(string), time.Minute, Envelope, testSchema)) == "granted"
+		return s.do(leaseCall(names, new(string), time.Minute, Wanted{Schema: testSchema})) == "granted"
 	})
 }
 

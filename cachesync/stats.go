@@ -31,6 +31,10 @@ type Stats struct {
 	FillRefusals       int64 // the lease was gone
 	SchemaMismatches   int64 // values of another schema or format, read as absent
 	ChecksumMismatches int64 // damaged values, read as absent
+	Outlived           int64 // values older than any is ever meant to get, read as absent
+	TooOld             int64 // values older than their reader took, read as absent
+	Untrusted          int64 // servers that answer again and may not be served from yet, now
+	Ages               Ages  // of the values that were served
 	ForeignKeys        int64 // leases refused: the key holds another Redis type that is not ours
 	Invalidations      int64
 	Sweeps             int64 // sweeps, both passes done
@@ -59,6 +63,8 @@ type counters struct {
 	OwedTotal, Retries, BreakerOpens     atomic.Int64
 	InvalidEntries, UnfencedApplies      atomic.Int64
 	OwedDegraded, ForeignKeys            atomic.Int64
+	Outlived, TooOld                     atomic.Int64
+	Ages                                 ageCounters
 }
 
 // Stats reads the counters, each by itself: together they are no snapshot.
@@ -78,6 +84,7 @@ func (c *Client) Stats() Stats {
 		Owed: int64(c.Owed()), OwedTotal: s.OwedTotal.Load(), Retries: s.Retries.Load(),
 		BreakerOpens: s.BreakerOpens.Load(), InvalidEntries: s.InvalidEntries.Load(),
 		UnfencedApplies: s.UnfencedApplies.Load(), OwedDegraded: s.OwedDegraded.Load(),
-		ForeignKeys: s.ForeignKeys.Load(),
+		ForeignKeys: s.ForeignKeys.Load(), Outlived: s.Outlived.Load(), TooOld: s.TooOld.Load(),
+		Untrusted: c.trust.closed(), Ages: s.Ages.load(),
 	}
 }

@@ -5,17 +5,19 @@
 -- ARGV[2] -> life of the lease in ms
 -- ARGV[3] -> format: envelope, plain, hash, versioned
 -- ARGV[4] -> schema that the reader understands
--- Returns {'value', …} with what the reader of the format decodes; {'granted'}; {'bypass'}
--- under a fence or another's lease; {'foreign'} where the key (or the pointer, in format
--- versioned) holds what is not ours and no string. A value of another schema or format
--- counts as absent and makes room for the fill.
+-- ARGV[5] -> the greatest age in ms that the reader takes, 0 for any
+-- Returns {'value', …} with what the reader of the format decodes; {'granted'};
+-- {'bypass', 'fence'} or {'bypass', 'lease'} under a fence or another's lease; {'foreign'}
+-- where the key (or the pointer, in format versioned) holds what is not ours and no string.
+-- A value of another schema or format, and one that is too old, counts as absent and makes
+-- room for the fill.
 
--- parts gives the texts of an entry in the order of entry.go's decode, and the schema that
--- they name; nil where the entry is not there in this format.
+-- parts gives the texts of an entry in the order of entry.go's decode, and the schema and
+-- the time of writing that they name; nil where the entry is not there in this format.
 local function parts(format)
   if format == 'hash' then
     local f = redis.pcall('HMGET', key, 'data', 'version', 'written_at', 'checksum', 'schema')
-    if f[1] and f[2] and f[3] and f[4] and f[5] then return f, f[5] end
+    if f[1] and f[2] and f[3] and f[4] and f[5] then return f, f[5], f[3] end
     return nil
   end
   local value, name = redis.pcall('GET', key), nil
@@ -27,10 +29,15 @@ local function parts(format)
   end
   if type(value) ~= 'string' or type(header) ~= 'string' then return nil end
   if string.sub(header, 1, 12) ~= '{"version":"' then return nil end
-  local schema = string.sub(header, 98, 105)
-  if format == 'plain' then return {value, header}, schema end
-  if format == 'versioned' then return {name, value, header}, schema end
-  return {value}, schema
+  local schema, written = string.sub(header, 98, 105), string.sub(header, 52, 64)
+  if format == 'plain' then return {value, header}, schema, written end
+  if format == 'versioned' then return {name, value, header}, schema, written end
+  return {value}, schema, written
+end
+
+-- aged says whether what was written then is older than the reader takes.
+local function aged(written, oldest)
+  return oldest > 0 and now - (tonumber(written) or 0) > oldest
 end
 
 -- foreign says whether the key, or the pointer in its format, is in use for something
@@ -42,10 +49,11 @@ local function foreign(format)
   return format == 'versioned' and not pointed() and redis.call('EXISTS', pointer) == 1
 end
 
-local texts, schema = parts(ARGV[3])
-if texts and schema == ARGV[4] then return {'value', unpack(texts)} end
+local texts, schema, written = parts(ARGV[3])
+if texts and schema == ARGV[4] and not aged(written, tonumber(ARGV[5])) then return {'value', unpack(texts)} end
 if foreign(ARGV[3]) then return {'foreign'} end
 remove()
-if control() ~= 'none' then return {'bypass'} end
+local state = control()
+if state ~= 'none' then return {'bypass', state} end
 redis.call('SET', ctl, ARGV[1], 'PX', ARGV[2])
 return {'granted'}
