@@ -28,7 +28,7 @@ func (d *decoder) rule(root ast.Node) *Rule {
 		shortKeys[name] = true
 	}
 	d.addRuleFields(known, r)
-	seen, ok := d.fields(root, "", "a rule", known, func(pair) bool { return false })
+	seen, ok := d.fields(root, "", "a rule", known, d.readKeyOutside)
 	if !ok {
 		return nil
 	}
@@ -83,7 +83,8 @@ func (d *decoder) addRuleFields(known map[string]fieldFunc, r *Rule) {
 	}
 	known["capture"] = func(n ast.Node, path string) { d.choose(n, path, captures, func(string) {}) }
 	known["version"] = d.version
-	known["negative_ttl"] = d.negativeTTL
+	known["negative_ttl"] = func(n ast.Node, path string) { d.negativeTTL(r, n, path) }
+	known["read"] = func(n ast.Node, path string) { d.readDefaults(&r.Read, n, path) }
 }
 
 // placeShortForm says whether the top level is an entry of its own, and finds entry keys
@@ -146,7 +147,7 @@ func (d *decoder) ruleKeyInEntry(p pair) bool {
 	top := map[string]fieldFunc{}
 	d.addRuleFields(top, &Rule{})
 	if _, ok := top[p.name]; !ok {
-		return false
+		return d.readKeyOutside(p)
 	}
 	d.faultf(p.at, "move it to the top level of the file", "`%s` stands inside an entry but holds for the whole rule", p.name)
 	return true

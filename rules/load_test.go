@@ -117,7 +117,7 @@ func TestShortestRule(t *testing.T) {
 	if len(r.Entries) != 1 || len(r.Shared) != 0 || len(r.Via) != 0 {
 		t.Fatalf("got %+v", r)
 	}
-	if (r.Table != Name{"public", "users"}) || r.Consistency != Strict || r.RedisDown != Queue {
+	if (r.Table != Name{"public", "users"}) || r.Consistency != Strict || r.RedisDown != Queue || r.NegativeTTL != 0 || r.Read != (ReadDefaults{}) {
 		t.Errorf("got table %v, consistency %q, redis_down %q", r.Table, r.Consistency, r.RedisDown)
 	}
 	got := *r.Entries[0]
@@ -151,7 +151,11 @@ consistency: strict
 redis_down: queue
 capture: returning
 version: lsn
-negative_ttl: 0s
+negative_ttl: 5s                     # 0s: the absence of a row is not cached
+read:                                # defaults of wtcache's reader
+  max_age: 1m
+  replica: true
+  wait: 100ms
 `
 
 // Every documented key has to be understood, and its place known to the checks against
@@ -171,8 +175,14 @@ func TestFullRule(t *testing.T) {
 	if !reflect.DeepEqual(e, want) {
 		t.Errorf("got %+v\nwant %+v", e, want)
 	}
+	wait := 100 * time.Millisecond
+	if read := (ReadDefaults{MaxAge: time.Minute, Replica: true, Wait: &wait}); !reflect.DeepEqual(r.Read, read) || r.NegativeTTL != 5*time.Second {
+		t.Errorf("got %+v and negative_ttl %s", r.Read, r.NegativeTTL)
+	}
 	for path, place := range map[string]string{
-		"table": "rule.yaml:1:8", "via[0]": "rule.yaml:2:7", "entries[0]": "rule.yaml:4:5",
+		"read": "rule.yaml:23:3", "read.max_age": "rule.yaml:23:12", "read.replica": "rule.yaml:24:12", "read.wait": "rule.yaml:25:9",
+		"negative_ttl": "rule.yaml:21:15",
+		"table":        "rule.yaml:1:8", "via[0]": "rule.yaml:2:7", "entries[0]": "rule.yaml:4:5",
 		"entries[0].name": "rule.yaml:4:11", "entries[0].key": "rule.yaml:5:10",
 		"entries[0].columns": "rule.yaml:6:14", "entries[0].columns[2]": "rule.yaml:6:25",
 		"entries[0].omit[0]": "rule.yaml:7:12", "entries[0].rename.org_id": "rule.yaml:8:14",
@@ -262,7 +272,6 @@ func TestValues(t *testing.T) {
 		"when: a <> '{'":        func(e *Entry) bool { return e.When == "a <> '{'" },
 		"when: |\n  a\n  AND b": func(e *Entry) bool { return e.When == "a\nAND b" },
 		"name: x-1.y_Z":         func(e *Entry) bool { return e.Name == "x-1.y_Z" },
-		"negative_ttl: 0":       func(*Entry) bool { return true },
 	} {
 		if e := loadOne(t, "table: users\nkey: 'user:{id}'\n"+text+"\n").Entries[0]; !check(e) {
 			t.Errorf("%s: got %+v", text, e)
@@ -271,6 +280,37 @@ func TestValues(t *testing.T) {
 	r := loadOne(t, "table: users\ninvalidate: ['a:{from_id}', 'a:{to_id}']\nconsistency: eventual\nredis_down: refuse\n")
 	if len(r.Entries) != 0 || len(r.Shared) != 2 || r.Consistency != Eventual || r.RedisDown != Refuse {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// A rule that says "do not wait" must not be read as one that says nothing, nor a default
+// that is written out as a fault.
+func TestReadDefaults(t *testing.T) {
+	short := func(d time.Duration) *time.Duration { return &d }
+	for text, want := range map[string]struct {
+		read     ReadDefaults
+		negative time.Duration
+	}{
+		"negative_ttl: 0":                {ReadDefaults{}, 0},
+		"negative_ttl: 0s":               {ReadDefaults{}, 0},
+		"negative_ttl: 1s":               {ReadDefaults{}, time.Second},
+		"negative_ttl: 8760h":            {ReadDefaults{}, 365 * 24 * time.Hour},
+		"read: {}":                       {ReadDefaults{}, 0},
+		"read: {wait: 0}":                {ReadDefaults{Wait: short(0)}, 0},
+		"read: {wait: 0s, max_age: 0s}":  {ReadDefaults{Wait: short(0)}, 0},
+		"read: {wait: 1m, max_age: 10m}": {ReadDefaults{Wait: short(time.Minute), MaxAge: 10 * time.Minute}, 0},
+		"read: {replica: false}":         {ReadDefaults{}, 0},
+		"read: {replica: True}":          {ReadDefaults{Replica: true}, 0},
+		"ttl: 2h\nread: {max_age: 2h}":   {ReadDefaults{MaxAge: 2 * time.Hour}, 0},
+	} {
+		r := loadOne(t, "table: users\nkey: 'user:{id}'\n"+text+"\n")
+		if !reflect.DeepEqual(r.Read, want.read) || r.NegativeTTL != want.negative {
+			t.Errorf("%s: got %+v and negative_ttl %s", text, r.Read, r.NegativeTTL)
+		}
+	}
+	r := loadOne(t, "table: users\nentries: [{key: 'a:{a}', ttl: 1h}, {key: 'b:{b}', ttl: 1m}]\nread: {max_age: 30m}\n")
+	if r.Read.MaxAge != 30*time.Minute {
+		t.Errorf("max_age below the longest ttl alone: got %s", r.Read.MaxAge)
 	}
 }
 

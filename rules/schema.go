@@ -37,8 +37,23 @@ type File struct {
 	Capture string `json:"capture,omitempty" jsonschema:"enum=returning,default=returning"`
 	// What orders the writes of a row.
 	Version string `json:"version,omitempty" jsonschema:"enum=lsn,default=lsn"`
-	// How long the absence of a row is cached. Only 0s is supported.
-	NegativeTTL string `json:"negative_ttl,omitempty" jsonschema:"enum=0s,default=0s"`
+	// How long the absence of a row is cached, from 1s to 8760h. 0s does not cache it.
+	NegativeTTL string `json:"negative_ttl,omitempty" jsonschema:"default=0s"`
+	// Defaults of wtcache's reader. The options of a call win over them.
+	Read *FileRead `json:"read,omitempty"`
+}
+
+// FileRead is the shape of the reader's defaults in a rule file.
+type FileRead struct {
+	// Entries that are older are read from the database. It is at most the longest ttl of
+	// the entries; 0s takes an entry of any age.
+	MaxAge string `json:"max_age,omitempty" jsonschema:"default=0s"`
+	// Whether a replica of Redis may answer. What it answers can be older than the last
+	// commit.
+	Replica bool `json:"replica,omitempty" jsonschema:"default=false"`
+	// How long to wait for another reader's fill, at most 1m, before reading the database.
+	// 0s does not wait.
+	Wait string `json:"wait,omitempty"`
 }
 
 // FileEntry is the shape of an entry in a rule file.

@@ -31,7 +31,7 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 		name   string
 		schema object
 		known  map[string]fieldFunc
-	}{{"rule", schema.object, top}, {"entry", schema.Defs["FileEntry"], entry}} {
+	}{{"rule", schema.object, top}, {"entry", schema.Defs["FileEntry"], entry}, {"read", schema.Defs["FileRead"], d.readFields(&ReadDefaults{})}} {
 		if got, want := sortedNames(test.schema.Properties), sortedNames(test.known); !slices.Equal(got, want) {
 			t.Errorf("%s: the schema has %s\nthe decoder %s", test.name, got, want)
 		}

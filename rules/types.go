@@ -84,11 +84,22 @@ type Rule struct {
 	Shared      []*Template // `invalidate:` keys that several rows share
 	Consistency Consistency
 	RedisDown   RedisDown
+	NegativeTTL time.Duration // for how long "no such row" is cached; 0: it is not
+	Read        ReadDefaults
 
 	// Pos is where `table` is named; pos holds the other places by their path in
 	// the file ("entries[0].key", "via[1]", "invalidate[0]", "entries[0].columns[2]").
 	Pos Pos
 	pos map[string]Pos
+}
+
+// ReadDefaults are a rule's defaults for wtcache's reader; the options of a call win.
+type ReadDefaults struct {
+	MaxAge  time.Duration // older entries are read from the database; 0: any age
+	Replica bool          // a replica of Redis may answer
+	// Wait is how long to wait for another reader's fill before reading the database:
+	// 0 is not to wait, nil that the rule does not say.
+	Wait *time.Duration
 }
 
 // At gives the place of a path in the rule's file. Where the path is not written there

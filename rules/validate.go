@@ -17,6 +17,7 @@ func (d *decoder) checkRule(r *Rule) {
 		d.nameEntry(r, e, names)
 	}
 	d.checkShared(r)
+	d.checkRead(r)
 }
 
 func (d *decoder) checkVia(r *Rule) {

@@ -96,14 +96,16 @@ func (d *decoder) ttl(e *Entry, n ast.Node, path string) {
 	}
 }
 
-func (d *decoder) negativeTTL(n ast.Node, path string) {
+func (d *decoder) negativeTTL(r *Rule, n ast.Node, path string) {
 	ttl, at, ok := d.duration(n, path)
 	switch {
-	case !ok || ttl == 0:
-	case ttl < 0:
-		d.faultf(at, "write 0s, or remove the line", "`negative_ttl` is %s", ttl)
+	case !ok:
+	case ttl != 0 && ttl < minTTL:
+		d.faultf(at, "write 0s, or at least 1s", "`negative_ttl` is %s", ttl)
+	case ttl > maxTTL:
+		d.faultf(at, "write at most 8760h (365 days)", "`negative_ttl` is %s", ttl)
 	default:
-		d.fault(at, "`negative_ttl` over 0s is not supported yet", "write 0s, or remove the line")
+		r.NegativeTTL = ttl
 	}
 }
 

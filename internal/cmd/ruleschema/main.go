@@ -49,6 +49,7 @@ func generate() ([]byte, error) {
 	root.Description = "One table's rule: which keys its rows have in Redis, and what is stored there."
 	entry := root.Definitions[reflect.TypeFor[rules.FileEntry]().Name()]
 	constrain(root, entry)
+	constrainRead(root, root.Definitions[reflect.TypeFor[rules.FileRead]().Name()])
 	out, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode schema: %w", err)
@@ -81,6 +82,17 @@ func constrain(root, entry *jsonschema.Schema) {
 		if p.Key != "key" {
 			root.DependentRequired[p.Key] = []string{"key"}
 		}
+	}
+}
+
+// constrainRead gives the durations beside the entries' their form.
+func constrainRead(root, read *jsonschema.Schema) {
+	read.Description = ""
+	negative, _ := root.Properties.Get("negative_ttl")
+	negative.Pattern = durationPattern
+	for _, name := range []string{"max_age", "wait"} {
+		p, _ := read.Properties.Get(name)
+		p.Pattern = durationPattern
 	}
 }
 
