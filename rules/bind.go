@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Set is the rules bound to a catalogue: all that a session needs to know to plan
@@ -90,8 +91,32 @@ type BoundEntry struct {
 	*Entry
 	Index  int    // in Table.Entries
 	Schema string // 8 hex digits: fingerprint of the payload's columns, types, condition and format
+	// Negative is for how long "no such row" may be cached: the rule's NegativeTTL, or 0
+	// where a later INSERT might not find the entry.
+	Negative time.Duration
 
 	projection *projection
+}
+
+// PayloadNames gives the names in the payload, in its order.
+func (e *BoundEntry) PayloadNames() []string {
+	names := make([]string, len(e.projection.columns))
+	for i, c := range e.projection.columns {
+		names[i] = c.name
+	}
+	return names
+}
+
+// PayloadType gives the type of a name in the payload: the pg_type.typname of its column,
+// such as "int8" or "_text", of a domain that of the type below. ok is false where the
+// payload has no such name.
+func (e *BoundEntry) PayloadType(name string) (typname string, ok bool) {
+	for _, c := range e.projection.columns {
+		if c.name == name {
+			return c.typname, true
+		}
+	}
+	return "", false
 }
 
 // Keys renders the keys of a row. values are the texts of KeyColumns, nil for NULL.

@@ -86,7 +86,7 @@ func (b *binder) table(r *Rule, name Name) *Table {
 	for i, e := range r.Entries {
 		b.keyColumns(t, e.Key, place(r, e.path("key"), e.Path))
 		if p := b.projection(t, e); p != nil {
-			t.Entries = append(t.Entries, &BoundEntry{Entry: e, Index: i, Schema: b.schema(t, e, p), projection: p})
+			t.Entries = append(t.Entries, &BoundEntry{Entry: e, Index: i, Schema: b.schema(t, e, p), Negative: b.negative(t, e), projection: p})
 		}
 		b.unique(t, e)
 	}
@@ -191,7 +191,7 @@ func (b *binder) projection(t *Table, e *Entry) *projection {
 		}
 		used[out] = name
 		p.settings |= s
-		p.columns = append(p.columns, projected{out, func(ref string) string { return b.cat.payloadColumn(a, ref) }})
+		p.columns = append(p.columns, projected{out, b.cat.base(a.typ).Name, func(ref string) string { return b.cat.payloadColumn(a, ref) }})
 	}
 	b.when(t, e, p, kept)
 	if len(b.errs) > before {

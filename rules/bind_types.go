@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // keyTypes are the built-in types whose text is one for each value, in all sessions.
@@ -102,6 +103,27 @@ func (c *Catalog) spell(t *sqlType, mod int) string {
 		return s
 	}
 	return s + "{" + strings.Join(parts, ",") + "}"
+}
+
+// negative says for how long the absence of a row may be cached under an entry's key. A
+// writer's INSERT makes the key absent that has the stored row's text: where a column's
+// type takes several texts for a value, a reader may have asked with another one.
+func (b *binder) negative(t *Table, e *Entry) time.Duration {
+	if t.Rule.NegativeTTL == 0 {
+		return 0
+	}
+	var loose []string
+	for _, name := range e.Key.Columns() {
+		if k := t.keyColumn(name); k != nil && k.Canon == CanonNone {
+			loose = append(loose, fmt.Sprintf("%q (%s)", name, b.cat.base(t.relation.column(name).typ).Name))
+		}
+	}
+	if len(loose) == 0 {
+		return t.Rule.NegativeTTL
+	}
+	b.warn(place(t.Rule, "negative_ttl"), fmt.Sprintf("no such row is not cached for entry %q: a value of column %s can be written as several texts, so a later INSERT might not find what a reader has cached",
+		e.Name, strings.Join(loose, " and ")), "its misses read the database each time; if they are too many, give the entry a key of integer, uuid, text or varchar columns of a deterministic collation")
+	return 0
 }
 
 // unique checks that no two rows can share a key that a payload is written to.

@@ -162,17 +162,19 @@ func (c *Catalog) topSettings(a *column) (setting, bool) {
 }
 
 // keyText gives a key column's text: the same for the same value in every session.
-func keyText(k KeyColumn, ref string) string {
-	col := ref + "." + sqlIdent(k.Name)
+func keyText(k KeyColumn, ref string) string { return k.text(ref + "." + sqlIdent(k.Name)) }
+
+// text gives the key text of an expression of the column's type.
+func (k *KeyColumn) text(value string) string {
 	switch k.base {
 	case "date", "timestamp", "inet":
-		return jsonText(col)
+		return jsonText(value)
 	case "timestamptz":
-		return rfc3339(col)
+		return rfc3339(value)
 	case "bytea":
-		return `pg_catalog.chr(92) || 'x' || pg_catalog.encode(` + col + `, 'hex')`
+		return `pg_catalog.chr(92) || 'x' || pg_catalog.encode(` + value + `, 'hex')`
 	}
-	return col + "::pg_catalog.text"
+	return value + "::pg_catalog.text"
 }
 
 // projection is what an entry's payload is made of.
@@ -185,8 +187,9 @@ type projection struct {
 }
 
 type projected struct {
-	name string // in the payload
-	expr func(ref string) string
+	name    string // in the payload
+	typname string // pg_type.typname, of a domain that of its base
+	expr    func(ref string) string
 }
 
 // sql gives the payload expression over a row called ref: one text, or NULL where the

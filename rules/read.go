@@ -12,17 +12,30 @@ import (
 // come, so that a key that is not unique shows.
 func (t *Table) Read(entry int) string {
 	e := t.Entries[entry]
-	p := e.projection
-	var cells, tests []string
+	tests := make([]string, len(e.Key.Columns()))
 	for i, name := range e.Key.Columns() {
 		k := t.keyColumn(name)
-		cells = append(cells, keyText(*k, "t"))
-		tests = append(tests, fmt.Sprintf("t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equals, i+1, k.Type))
+		tests[i] = fmt.Sprintf("t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equals, i+1, k.Type)
 	}
-	always := *p
-	always.when, always.settings = "", 0
-	cells = append(cells, always.sql("t"), "("+p.storable("t")+")::pg_catalog.text", "pg_catalog.pg_is_in_recovery()::pg_catalog.text")
+	return t.readRow(append(t.readCells(e), standbyCell), tests)
+}
+
+const standbyCell = "pg_catalog.pg_is_in_recovery()::pg_catalog.text"
+
+// readRow reads what there is for one key: at most two rows.
+func (t *Table) readRow(cells, tests []string) string {
 	return "SELECT " + strings.Join(cells, ", ") + " FROM " + sqlName(t.Name) + " AS t WHERE " + strings.Join(tests, " AND ") + " LIMIT 2"
+}
+
+// readCells are the columns of a read that come from the row, called t.
+func (t *Table) readCells(e *BoundEntry) []string {
+	var cells []string
+	for _, name := range e.Key.Columns() {
+		cells = append(cells, keyText(*t.keyColumn(name), "t"))
+	}
+	always := *e.projection
+	always.when, always.settings = "", 0
+	return append(cells, always.sql("t"), "("+e.projection.storable("t")+")::pg_catalog.text")
 }
 
 // storable is the condition under which sql gives a payload.
