@@ -1,29 +1,24 @@
 package wtcache
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
-	"reflect"
-	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
-	"github.com/wtcache/wtcache/rules"
 )
 
 // Cache reads entries: from Redis where they are there, else from the database,
 // and then it fills them, under a lease that makes a stale fill impossible. It
-// needs nothing but the *sql.DB and is safe for concurrent use.
+// needs nothing but the *sql.DB and is safe for concurrent use. ReaderOf gives the
+// same with the row's type.
 type Cache struct {
 	engine *engine
 	db     *sql.DB
-	epoch  atomic.Uint64 // of the engine, when the catalogue was looked at for this reader
+	epoch  *atomic.Uint64 // of the engine, when the catalogue was looked at for this reader
+	opts   readOptions
 }
 
 // CacheOf gives the reader of a *sql.DB that was opened through wtcache.
@@ -35,12 +30,27 @@ func CacheOf(db *sql.DB) (*Cache, error) {
 	if e.cfg.Mode == ModeOff {
 		return nil, configErrorf("wtcache_mode=off has no cache to read; query the database")
 	}
-	return &Cache{engine: e, db: db}, nil
+	return &Cache{engine: e, db: db, epoch: new(atomic.Uint64)}, nil
 }
 
-// Read says where a row that Get returned came from.
+// With gives a reader of the same entries with further options. It costs next to nothing:
+// make one for a call.
+func (c *Cache) With(opts ...ReadOption) *Cache {
+	d := *c
+	for _, set := range opts {
+		set(&d.opts)
+	}
+	return &d
+}
+
+// Read says where a row came from.
 type Read struct {
-	FromCache bool
+	// FromCache: Redis had it, or had that there is no such row. FromReplica: a
+	// replica of Redis, which may be behind.
+	FromCache, FromReplica bool
+	// Age is the time since the entry was stored, by the Redis server's clock to within
+	// half a round trip; zero for a read of the database.
+	Age time.Duration
 	// WrittenAt is when the entry was stored, by the Redis server's clock; zero
 	// for a read of the database.
 	WrittenAt time.Time
@@ -49,133 +59,88 @@ type Read struct {
 	Version string
 }
 
-// Get reads the row that an entry holds into dest, a pointer to a struct, a map, a
+// Get reads the row that an entry holds into dest: a pointer to a struct, a map, a
 // []byte or a json.RawMessage, decoded from the entry's payload. entry is "table" for a
 // rule of one entry, else "table.entry" ("users.by_email"); key gives the values of
-// the key template's columns, in its order.
+// the key template's columns, in its order, or is one Key, which names them.
 //
 // A row that is not there is sql.ErrNoRows. A Redis that does not answer costs its
 // deadline and is not an error: the row is read from the database. The context bounds
 // the whole call.
 func (c *Cache) Get(ctx context.Context, entry string, dest any, key ...any) (Read, error) {
-	read, err := c.get(ctx, entry, dest, key)
-	if planIsOld(err) {
-		// The query was made for another catalogue than the live one.
-		c.engine.catalogueChanged()
-		read, err = c.get(ctx, entry, dest, key)
-	}
-	return read, err
-}
-
-func (c *Cache) get(ctx context.Context, entry string, dest any, key []any) (Read, error) {
-	f, err := c.find(ctx, entry, key)
+	t, got, err := c.one(ctx, entry, key)
 	if err != nil {
 		return Read{}, err
 	}
-	if c.engine.sync.Owes(f.key) {
-		// What this process committed while Redis could not be reached may still be
-		// there as it was before.
-		c.engine.stats.bypasses.Add(1)
-		return c.fromDatabase(ctx, f, dest)
+	if !got.found {
+		return got.read, sql.ErrNoRows
 	}
-	value, hit, err := c.engine.sync.Get(ctx, f.key, f.format(), f.entry.Schema)
-	if err != nil {
-		// Redis does not answer; that must not cost the reader more than its deadline.
-		c.engine.stats.bypasses.Add(1)
-		return c.fromDatabase(ctx, f, dest)
-	}
-	if hit {
-		return c.hit(value, dest)
-	}
-	c.engine.stats.misses.Add(1)
-	return c.miss(ctx, f, dest)
+	return got.read, t.decode(got.payload, dest)
 }
 
-func (c *Cache) hit(value cachesync.Value, dest any) (Read, error) {
-	c.engine.stats.hits.Add(1)
-	return Read{FromCache: true, WrittenAt: value.WrittenAt, Version: value.Version}, decodePayload(value.Payload, dest)
+// one reads one row.
+func (c *Cache) one(ctx context.Context, entry string, key []any) (target, reading, error) {
+	t, err := c.find(ctx, entry)
+	if err != nil {
+		return t, reading{}, err
+	}
+	a, err := t.ask(key)
+	if err != nil {
+		return t, reading{}, err
+	}
+	o := c.opts.under(t.table.Rule.Read, c.engine.cfg.FillWait)
+	hit, ok, seen := c.quick(ctx, t, a, &o)
+	if ok {
+		return t, hit, nil
+	}
+	t, got, err := c.retried(ctx, t, []asked{a}, &o, seen)
+	if err != nil {
+		return t, reading{}, err
+	}
+	return t, got[0], nil
 }
 
-// miss takes a lease, looks at the rule's barrier, and only then takes the snapshot
-// that the fill will store: a barrier that is looked at after the snapshot may
-// already have been lifted by the very commit that the snapshot has missed.
-func (c *Cache) miss(ctx context.Context, f found, dest any) (Read, error) {
-	lease, err := c.engine.sync.Lease(ctx, f.key, f.format(), f.entry.Schema)
-	if err != nil {
-		c.engine.stats.bypasses.Add(1)
-		return c.fromDatabase(ctx, f, dest)
+// many reads several rows.
+func (c *Cache) many(ctx context.Context, entry string, keys []any) (target, []reading, error) {
+	t, err := c.find(ctx, entry)
+	if err != nil || len(keys) == 0 {
+		return t, nil, err
 	}
-	switch lease.State {
-	case cachesync.LeaseValue:
-		return c.hit(lease.Value, dest)
-	case cachesync.LeaseBypass:
-		c.engine.stats.bypasses.Add(1)
-		return c.fromDatabase(ctx, f, dest)
-	}
-	barred, err := c.engine.sync.BarrierHeld(ctx, f.table.Barrier)
-	row, rerr := c.read(ctx, f)
-	if err != nil || barred || rerr != nil || !row.fillable(f) {
-		c.engine.sync.Release(ctx, lease)
-		if rerr != nil {
-			return Read{}, rerr
+	asks := make([]asked, len(keys))
+	for i, key := range keys {
+		if asks[i], err = t.ask([]any{key}); err != nil {
+			return t, nil, fmt.Errorf("key %d of %d: %w", i+1, len(keys), err)
 		}
-		return Read{}, decodePayload(row.payload, dest)
 	}
-	filled, err := c.engine.sync.Fill(ctx, lease, cachesync.Entry{
-		Payload: row.payload, Schema: f.entry.Schema,
-		TTL: f.entry.TTL, Jitter: f.entry.Jitter, Format: f.format(),
-	})
-	if err == nil && filled {
-		c.engine.stats.fills.Add(1)
-	}
-	return Read{}, decodePayload(row.payload, dest)
+	o := c.opts.under(t.table.Rule.Read, c.engine.cfg.FillWait)
+	return c.retried(ctx, t, asks, &o, first{})
 }
 
-func (c *Cache) fromDatabase(ctx context.Context, f found, dest any) (Read, error) {
-	row, err := c.read(ctx, f)
-	if err != nil {
-		return Read{}, err
+// retried reads rows, once more where the query was made for another catalogue than the
+// live one.
+func (c *Cache) retried(ctx context.Context, t target, asks []asked, o *readOptions, seen first) (target, []reading, error) {
+	got, err := c.fetch(ctx, t, asks, o, seen)
+	if !planIsOld(err) {
+		return t, got, err
 	}
-	return Read{}, decodePayload(row.payload, dest)
+	c.engine.catalogueChanged()
+	if err := c.look(ctx); err != nil { // for as long as it takes: what was known does not serve
+		return t, nil, err
+	}
+	if t, err = c.find(ctx, t.name); err != nil {
+		return t, nil, err
+	}
+	got, err = c.fetch(ctx, t, asks, o, first{})
+	return t, got, err
 }
 
-// found is an entry of a rule with the key that was asked for.
-type found struct {
-	gen   *generation
-	table *rules.Table
-	entry *rules.BoundEntry
-	texts []string // of the key's columns, in the template's order
-	key   string
-}
-
-func (f found) format() cachesync.Format { return cacheFormat(f.entry.Format) }
-
-func (c *Cache) find(ctx context.Context, name string, key []any) (found, error) {
+// find gives an entry of the rules as bound to the live catalogue.
+func (c *Cache) find(ctx context.Context, name string) (target, error) {
 	gen, err := c.generation(ctx)
 	if err != nil {
-		return found{}, err
+		return target{name: name}, err
 	}
-	f := found{gen: gen}
-	if f.table, f.entry, err = findEntry(gen.set, name); err != nil {
-		return found{}, err
-	}
-	columns := f.entry.Key.Columns()
-	if len(key) != len(columns) {
-		return found{}, fmt.Errorf("%w: %s has the key %s, which takes %d values (%s); got %d",
-			ErrUnknownEntry, name, f.entry.Key, len(columns), strings.Join(columns, ", "), len(key))
-	}
-	for i, v := range key {
-		text, err := keyText(v)
-		if err != nil {
-			return found{}, fmt.Errorf("wtcache: key column %s of %s: %w", columns[i], name, err)
-		}
-		f.texts = append(f.texts, text)
-	}
-	f.key, _ = f.entry.Key.Render(func(column string) (string, bool) {
-		i := slices.Index(columns, column)
-		return f.texts[i], true
-	})
-	return f, nil
+	return gen.target(name)
 }
 
 // generation makes sure that the rules are bound, and bound to the catalogue as it is: a
@@ -212,118 +177,63 @@ func (c *Cache) look(ctx context.Context) error {
 	})
 }
 
-func findEntry(set *rules.Set, name string) (*rules.Table, *rules.BoundEntry, error) {
-	var known []string
-	for _, t := range set.Tables {
-		for _, e := range t.Entries {
-			for _, table := range []string{t.Name.Table, t.Name.String()} {
-				if name == table+"."+e.Name || name == table && len(t.Entries) == 1 {
-					return t, e, nil
-				}
-			}
-			known = append(known, t.Name.Table+"."+e.Name)
+// reading is what is known of a row.
+type reading struct {
+	payload []byte
+	found   bool // there is such a row
+	read    Read
+}
+
+// cached is the reading of a hit.
+func cached(v cachesync.Value, age time.Duration, replica bool) reading {
+	return reading{
+		payload: v.Payload,
+		found:   string(v.Payload) != negativePayload,
+		read:    Read{FromCache: true, FromReplica: replica, Age: age, WrittenAt: v.WrittenAt, Version: v.Version},
+	}
+}
+
+// first is what the first look at Redis came to.
+type first struct {
+	looked bool
+	down   bool // it did not answer
+}
+
+// quick is the way of a plain hit.
+func (c *Cache) quick(ctx context.Context, t target, a asked, o *readOptions) (got reading, hit bool, seen first) {
+	if !o.plain() || c.engine.sync.Owes(a.key) {
+		return reading{}, false, first{}
+	}
+	f := c.engine.sync.Look(ctx, a.key, t.wanted(o.maxAge))
+	if !f.Hit {
+		return reading{}, false, first{looked: true, down: f.Err != nil}
+	}
+	c.engine.stats.hits.Add(1)
+	return cached(f.Value, f.Age, false), true, first{}
+}
+
+// fetch reads rows in whatever way their options and Redis' state ask for. The readings
+// are in the order of asks.
+func (c *Cache) fetch(ctx context.Context, t target, asks []asked, o *readOptions, seen first) ([]reading, error) {
+	if o.queryer != nil {
+		return c.inTx(ctx, t, asks, o)
+	}
+	j := &journey{cache: c, target: t, asks: asks, o: o, first: seen, got: make([]reading, len(asks))}
+	for i := range asks {
+		j.pending = append(j.pending, i)
+	}
+	if o.replica && !o.fresh {
+		j.lookAtReplica(ctx)
+	}
+	if len(j.pending) == 0 {
+		return j.got, nil
+	}
+	late, cancel := context.WithTimeout(context.Background(), o.wait)
+	defer cancel()
+	for len(j.pending) > 0 {
+		if err := j.round(ctx, late.Done()); err != nil {
+			return nil, err
 		}
 	}
-	return nil, nil, fmt.Errorf("%w: %q; the rules have %s", ErrUnknownEntry, name, strings.Join(known, ", "))
-}
-
-// keyText gives the text of a key value as Postgres would print it. Where it is not
-// (a numeric 1.0 for 1.00) the row is found and returned, but not filled.
-func keyText(v any) (string, error) {
-	switch v := v.(type) {
-	case string:
-		return v, nil
-	case []byte:
-		return string(v), nil
-	case fmt.Stringer:
-		return v.String(), nil
-	case bool:
-		return strconv.FormatBool(v), nil
-	}
-	switch rv := reflect.ValueOf(v); rv.Kind() {
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.FormatInt(rv.Int(), 10), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.FormatUint(rv.Uint(), 10), nil
-	case reflect.String:
-		return rv.String(), nil
-	}
-	return "", fmt.Errorf("a %T cannot be a key value; give a string or an integer", v)
-}
-
-// row is what the database has for a key.
-type row struct {
-	payload  []byte
-	key      string // rendered from the row itself
-	standby  bool   // read from a server in recovery
-	storable bool   // `when` holds, and no session setting stands in the way
-}
-
-// fillable says whether the row may be stored under the key that was asked for. A
-// standby may not have replayed the last commit; and a row that was found by equality
-// may be printed in another way than the key, so that writers would not find this entry.
-func (r row) fillable(f found) bool {
-	return !r.standby && r.storable && r.key == f.key && !f.gen.degraded
-}
-
-// read takes the row from the primary, with the very payload expression that writes use.
-func (c *Cache) read(ctx context.Context, f found) (row, error) {
-	args := make([]any, len(f.texts))
-	for i, t := range f.texts {
-		args[i] = t
-	}
-	rows, err := c.db.QueryContext(ctx, f.table.Read(f.entry.Index), args...)
-	if err != nil {
-		return row{}, err
-	}
-	defer func() { _ = rows.Close() }() // read to the end below; its error is Err's
-	if !rows.Next() {
-		return row{}, cmp.Or(rows.Err(), sql.ErrNoRows)
-	}
-	r, err := scanRow(rows, f)
-	if err == nil && rows.Next() {
-		err = fmt.Errorf("wtcache: the key %q is not unique: several rows of %s have it", f.key, f.table.Name)
-	}
-	return r, cmp.Or(err, rows.Err())
-}
-
-// scanRow reads the columns in the layout that rules.Table.Read describes.
-func scanRow(rows *sql.Rows, f found) (row, error) {
-	columns := f.entry.Key.Columns()
-	cells := make([]sql.NullString, len(columns)+3)
-	dest := make([]any, len(cells))
-	for i := range cells {
-		dest[i] = &cells[i]
-	}
-	if err := rows.Scan(dest...); err != nil {
-		return row{}, err
-	}
-	r := row{
-		payload:  []byte(cells[len(columns)].String),
-		storable: cells[len(columns)+1].String == "true",
-		standby:  cells[len(columns)+2].String == "true",
-	}
-	r.key, _ = f.entry.Key.Render(func(column string) (string, bool) {
-		cell := cells[slices.Index(columns, column)]
-		return cell.String, cell.Valid
-	})
-	return r, nil
-}
-
-func decodePayload(payload []byte, dest any) error {
-	switch d := dest.(type) {
-	case *[]byte:
-		*d = payload
-		return nil
-	case *json.RawMessage:
-		*d = payload
-		return nil
-	case *string:
-		*d = string(payload)
-		return nil
-	}
-	if err := json.Unmarshal(payload, dest); err != nil {
-		return fmt.Errorf("wtcache: decode payload: %w", err)
-	}
-	return nil
+	return j.got, nil
 }

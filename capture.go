@@ -1,6 +1,7 @@
 package wtcache
 
 import (
+	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
@@ -33,11 +34,12 @@ type txState struct {
 	log        []change
 	marks      []mark
 	statements int
-	started    bool // rows of the latest ruled write have come back, so it was carried out
-	ddl        bool // the catalogue was changed in this transaction
-	session    bool // the session was changed in this transaction, so its end changes it again
-	xact       xact // as captured with its rows
-	mixed      bool // rows of two transactions were captured: neither is xact
+	started    bool               // rows of the latest ruled write have come back, so it was carried out
+	ddl        bool               // the catalogue was changed in this transaction
+	session    bool               // the session was changed in this transaction, so its end changes it again
+	xact       xact               // as captured with its rows
+	mixed      bool               // rows of two transactions were captured: neither is xact
+	isolation  sql.IsolationLevel // that it was begun with through database/sql
 }
 
 type mark struct {

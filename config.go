@@ -29,6 +29,7 @@ const (
 	DefaultFenceLife       = 30 * time.Second
 	DefaultRedisTimeout    = 250 * time.Millisecond
 	DefaultMaxCapturedRows = 10_000
+	DefaultFillWait        = 100 * time.Millisecond
 	defaultPlanEntries     = 10_000
 	defaultPlanBytes       = 32 << 20
 )
@@ -44,6 +45,13 @@ type Config struct {
 	// `master_name=` for Sentinel, as go-redis' ParseURL, ParseClusterURL and
 	// ParseFailoverURL read them.
 	RedisURL string
+
+	// RedisReplica, or a client made from RedisReplicaURL, reads from replicas of the
+	// same Redis. It is asked where a reader or a rule allows it, and for nothing else. For a
+	// Cluster or Sentinel it is a client with the switch that go-redis has for that
+	// (ReadOnly, ReplicaOnly), which the URL's client gets by itself.
+	RedisReplica    redis.UniversalClient
+	RedisReplicaURL string
 
 	// Rules holds the rule files (an embed.FS, say). Where it is nil they are
 	// read from RulesPath: a folder, a file or a glob.
@@ -64,6 +72,10 @@ type Config struct {
 	FenceLife time.Duration
 	// RedisTimeout bounds every call to Redis; 0 means DefaultRedisTimeout.
 	RedisTimeout time.Duration
+	// FillWait is how long a reader waits for another one that is about to fill the
+	// key, before it reads the database itself: WaitForFill's default. 0 means
+	// DefaultFillWait; under 0 readers do not wait.
+	FillWait time.Duration
 	// MaxCapturedRows bounds the rows that one transaction keeps in memory. A
 	// transaction that writes more makes every entry of the rule absent instead;
 	// 0 means DefaultMaxCapturedRows.
@@ -83,6 +95,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RedisTimeout == 0 {
 		c.RedisTimeout = DefaultRedisTimeout
+	}
+	if c.FillWait == 0 {
+		c.FillWait = DefaultFillWait
 	}
 	if c.MaxCapturedRows == 0 {
 		c.MaxCapturedRows = DefaultMaxCapturedRows

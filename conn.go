@@ -2,6 +2,7 @@ package wtcache
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"fmt"
 
@@ -40,6 +41,7 @@ type conn struct {
 	epoch        uint64         // of the engine, at the latest probe
 
 	tx       txState
+	viewed   bool                      // the next query is a reader's, and has been answered
 	prepared map[string][]*rules.Table // what SQL-level PREPAREd statements write
 }
 
@@ -148,6 +150,9 @@ func (c *conn) Ping(ctx context.Context) error {
 // CheckNamedValue forwards; ErrSkip sends database/sql on to its own conversion,
 // which is what it does for a base without a checker.
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
+	if look, ok := v.Value.(*txView); ok {
+		return c.show(look)
+	}
 	if c.base.checker == nil {
 		return driver.ErrSkip
 	}
@@ -170,6 +175,10 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // QueryContext runs a statement that gives rows. A text that touches no rule goes
 // straight to the base and its rows are handed out as they are.
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.viewed {
+		c.viewed = false
+		return noRows{}, nil
+	}
 	p, err := c.plan(ctx, query)
 	if err != nil {
 		return nil, err
@@ -200,6 +209,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	}
 	if !open {
 		c.tx.begin()
+		c.tx.isolation = sql.IsolationLevel(opts.Isolation)
 	}
 	return &tx{conn: c, base: base, ctx: ctx}, nil
 }

@@ -16,7 +16,16 @@ const settingPrefix = "wtcache_"
 // settings are the DSN keys, each with an environment variable of the same name
 // in capitals (WTCACHE_REDIS, …). The DSN wins.
 var settings = map[string]func(*Config, string) error{
-	"wtcache_redis": func(c *Config, v string) error { c.RedisURL = v; return nil },
+	"wtcache_redis":         func(c *Config, v string) error { c.RedisURL = v; return nil },
+	"wtcache_redis_replica": func(c *Config, v string) error { c.RedisReplicaURL = v; return nil },
+	"wtcache_fill_wait": func(c *Config, v string) (err error) {
+		if v == "0" || v == "0s" {
+			c.FillWait = -1
+			return nil
+		}
+		c.FillWait, err = parseDuration(v)
+		return err
+	},
 	"wtcache_rules": func(c *Config, v string) error { c.RulesPath = v; return nil },
 	"wtcache_mode":  func(c *Config, v string) error { c.Mode = Mode(v); return nil },
 	"wtcache_fence_life": func(c *Config, v string) (err error) {

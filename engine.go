@@ -23,8 +23,10 @@ type engine struct {
 	log      *slog.Logger
 	rules    []*rules.Rule
 	sync     *cachesync.Client
-	ownRedis redis.UniversalClient // nil where the caller's own client is used
+	ownRedis []redis.UniversalClient // made from URLs, and not the caller's own
 	doubts   *doubts
+	flights  flights
+	standby  *standby // nil where there is none
 	stats    counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
@@ -84,14 +86,16 @@ func newEngine(cfg Config) (*engine, error) {
 	if e.rules, err = loadRules(cfg); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRules, err)
 	}
-	client := cfg.Redis
-	if client == nil {
-		if client, err = openRedis(cfg.RedisURL); err != nil {
-			return nil, err
-		}
-		e.ownRedis = client
+	client, err := e.redis(cfg.Redis, cfg.RedisURL, openRedis)
+	if err != nil {
+		return nil, err
+	}
+	replica, err := e.redis(cfg.RedisReplica, cfg.RedisReplicaURL, openReplica)
+	if err != nil {
+		return nil, errors.Join(err, e.closeRedis())
 	}
 	e.sync, err = cachesync.New(client, cachesync.Options{
+		Replica:   replica,
 		FenceLife: cfg.FenceLife,
 		Deadline:  cfg.RedisTimeout,
 		Logger:    cfg.Logger,
@@ -129,10 +133,24 @@ func (e *engine) close() error {
 }
 
 func (e *engine) closeRedis() error {
-	if e.ownRedis == nil {
-		return nil
+	var errs []error
+	for _, client := range e.ownRedis {
+		errs = append(errs, client.Close())
 	}
-	return e.ownRedis.Close()
+	return errors.Join(errs...)
+}
+
+// redis gives the caller's own client, or one made from a URL and closed with the
+// engine, or nil where there is neither.
+func (e *engine) redis(own redis.UniversalClient, url string, open func(string) (redis.UniversalClient, error)) (redis.UniversalClient, error) {
+	if own != nil || url == "" {
+		return own, nil
+	}
+	client, err := open(url)
+	if err == nil {
+		e.ownRedis = append(e.ownRedis, client)
+	}
+	return client, err
 }
 
 // current gives the generation, or nil where there is none that is known to fit the catalogue.

@@ -30,6 +30,8 @@ var (
 	ErrPrivilege = errors.New("wtcache: missing privilege")
 	// ErrUnknownEntry is wrapped by the error of a read that names no rule or entry.
 	ErrUnknownEntry = errors.New("wtcache: no such entry")
+	// ErrKey is wrapped by the error of a read whose key values do not fit the entry's key.
+	ErrKey = errors.New("wtcache: key does not fit")
 	// ErrBaseDriver is wrapped by the error for a base driver that lacks an
 	// interface which capturing needs.
 	ErrBaseDriver = errors.New("wtcache: base driver")

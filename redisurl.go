@@ -25,7 +25,12 @@ const (
 // openRedis makes the client that a URL describes, without dialling. All of them
 // are bounded by the contexts of their calls and repeat nothing by themselves: a
 // fence or lease that is sent twice would break the protocol.
-func openRedis(rawURL string) (redis.UniversalClient, error) {
+func openRedis(rawURL string) (redis.UniversalClient, error) { return openURL(rawURL, false) }
+
+// openReplica makes a client that reads from replicas.
+func openReplica(rawURL string) (redis.UniversalClient, error) { return openURL(rawURL, true) }
+
+func openURL(rawURL string, replicas bool) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, redisURLError(rawURL, err)
@@ -33,9 +38,9 @@ func openRedis(rawURL string) (redis.UniversalClient, error) {
 	var client redis.UniversalClient
 	switch query := u.Query(); {
 	case query.Has("master_name"):
-		client, err = openSentinel(rawURL)
+		client, err = openSentinel(rawURL, replicas)
 	case query.Has("addr"):
-		client, err = openCluster(rawURL)
+		client, err = openCluster(rawURL, replicas)
 	default:
 		client, err = openSingle(rawURL)
 	}
@@ -55,33 +60,37 @@ func openSingle(rawURL string) (redis.UniversalClient, error) {
 	return redis.NewClient(o), nil
 }
 
-func openCluster(rawURL string) (redis.UniversalClient, error) {
+func openCluster(rawURL string, replicas bool) (redis.UniversalClient, error) {
 	o, err := redis.ParseClusterURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+	if !replicas && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
 		return nil, errReplicaReads
 	}
+	o.ReadOnly = replicas
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
 	o.DialTimeout, o.DialerRetries = cmp.Or(o.DialTimeout, redisDialTimeout), cmp.Or(o.DialerRetries, redisDialTries)
 	o.ClusterStateReloadInterval = clusterReload
 	return redis.NewClusterClient(o), nil
 }
 
-func openSentinel(rawURL string) (redis.UniversalClient, error) {
+func openSentinel(rawURL string, replicas bool) (redis.UniversalClient, error) {
 	o, err := redis.ParseFailoverURL(rawURL)
 	switch {
 	case err != nil:
 		return nil, err
 	case o.MasterName == "":
 		return nil, errors.New("master_name is empty")
-	case o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly:
+	case !replicas && (o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly):
 		return nil, errReplicaReads
 	}
+	o.ReplicaOnly = replicas
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
 	o.DialTimeout, o.DialerRetries = cmp.Or(o.DialTimeout, redisDialTimeout), cmp.Or(o.DialerRetries, redisDialTries)
-	o.OnConnect = refuseReplica
+	if !replicas {
+		o.OnConnect = refuseReplica
+	}
 	return redis.NewFailoverClient(o), nil
 }
 

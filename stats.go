@@ -38,8 +38,12 @@ type Stats struct {
 	// BackgroundErrors were given to the logger and to Config.OnError.
 	BackgroundErrors uint64
 
-	// Reads through Cache.
-	Hits, Misses, Fills, Bypasses uint64
+	// Rows read through Cache and Reader. Hits came from Redis, ReplicaHits of them from
+	// a replica of it. Bypasses were read from the database without the right to fill.
+	// Shared rode along with a read that was under way for another reader of this process.
+	Hits, ReplicaHits, Misses, Fills, Bypasses, Shared uint64
+	// DatabaseReads are statements that the readers sent.
+	DatabaseReads uint64
 
 	// Redis holds the counters of the protocol itself.
 	Redis cachesync.Stats
@@ -54,7 +58,8 @@ type counters struct {
 	doubtCommitted, doubtAborted                          atomic.Uint64
 	doubtFinished, doubtExpired                           atomic.Uint64
 	backgroundErrors                                      atomic.Uint64
-	hits, misses, fills, bypasses                         atomic.Uint64
+	hits, replicaHits, misses, fills, bypasses, shared    atomic.Uint64
+	databaseReads                                         atomic.Uint64
 }
 
 // StatsOf reads the counters of a *sql.DB that was opened through wtcache.
@@ -80,7 +85,9 @@ func (e *engine) snapshot() Stats {
 		DoubtCommitted: c.doubtCommitted.Load(), DoubtAborted: c.doubtAborted.Load(),
 		DoubtFinished: c.doubtFinished.Load(), DoubtExpired: c.doubtExpired.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
-		Hits:             c.hits.Load(), Misses: c.misses.Load(), Fills: c.fills.Load(), Bypasses: c.bypasses.Load(),
+		Hits:             c.hits.Load(), ReplicaHits: c.replicaHits.Load(), Misses: c.misses.Load(),
+		Fills: c.fills.Load(), Bypasses: c.bypasses.Load(), Shared: c.shared.Load(),
+		DatabaseReads: c.databaseReads.Load(),
 	}
 	if e.sync != nil {
 		s.Redis = e.sync.Stats()

@@ -1,0 +1,235 @@
+package wtcache
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/wtcache/wtcache/cachesync"
+)
+
+// flights are the reads of the database that this process has under way, at most
+// one of each kind for a key. Others ride along.
+//
+// What a flight brings was true when the request that brought it was carried out,
+// so it may be given to those who boarded before that request was sent: to nobody
+// else, since what was committed and acknowledged before they came may be missing.
+// With one exception: a fill that succeeded proves that its row was still true when
+// the fill was carried out, so that who boarded before the fill was sent may have it.
+type flights struct {
+	mu   sync.Mutex // guards byID, and of every flight and batch what says so; nothing is sent under it
+	byID map[flightID]*flight
+}
+
+// flightID is what must be alike for two readers to share a read.
+type flightID struct {
+	key, schema string
+	maxAge      time.Duration
+	// bypass: read the database and leave Redis alone.
+	bypass bool
+}
+
+// flight is one read of one key.
+type flight struct {
+	id    flightID
+	asked asked
+	batch *batch
+	done  chan struct{} // closed after landing was set
+
+	// Under flights.mu.
+	sent   int // requests sent for it so far
+	riders []*rider
+
+	landing landing               // to be read once done is closed
+	lease   cachesync.LeaseResult // the batch's
+}
+
+// rider is a reader on a flight.
+type rider struct {
+	flight *flight
+	// boarded is how many requests had been sent then.
+	boarded int
+}
+
+// landing is what a flight came to.
+type landing struct {
+	reading
+	err error
+	// at is the number of the request whose answer it is, filledAt that of the fill
+	// which stored it; 0: none did.
+	at, filledAt int
+}
+
+// mine says whether a rider may have what its flight brought.
+func (r *rider) mine(l *landing) bool {
+	return r.boarded < l.at || r.boarded < l.filledAt
+}
+
+// batch is the flights that one reader has started together.
+type batch struct {
+	cache   *Cache
+	target  target
+	flights []*flight
+	bypass  bool
+	maxAge  time.Duration
+	wait    time.Duration // for another process' fill
+
+	ctx    context.Context // ends when nobody rides any more
+	cancel context.CancelFunc
+	riders int // under flights.mu
+}
+
+// board puts a reader on a flight for each key, and starts those that there are not yet.
+// The batch runs on beyond the reader's context as long as somebody else needs it.
+func (c *Cache) board(ctx context.Context, t target, asks []asked, o *readOptions, bypass bool) []*rider {
+	fl := &c.engine.flights
+	b := &batch{cache: c, target: t, bypass: bypass, maxAge: o.maxAge, wait: o.wait}
+	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	riders := make([]*rider, len(asks))
+	fl.mu.Lock()
+	for i, a := range asks {
+		id := flightID{key: a.key, schema: t.entry.Schema, maxAge: o.maxAge, bypass: bypass}
+		f := fl.byID[id]
+		if f == nil {
+			f = fl.add(b, id, a)
+		} else {
+			c.engine.stats.shared.Add(1)
+		}
+		riders[i] = f.take(f.sent)
+	}
+	fl.mu.Unlock()
+	if len(b.flights) == 0 {
+		b.cancel()
+		return riders
+	}
+	go b.run()
+	return riders
+}
+
+// add makes a flight of a batch, under mu.
+func (fl *flights) add(b *batch, id flightID, a asked) *flight {
+	if fl.byID == nil {
+		fl.byID = map[flightID]*flight{}
+	}
+	f := &flight{id: id, asked: a, batch: b, done: make(chan struct{})}
+	fl.byID[id] = f
+	b.flights = append(b.flights, f)
+	return f
+}
+
+// take boards one more rider, under mu.
+func (f *flight) take(boarded int) *rider {
+	r := &rider{flight: f, boarded: boarded}
+	f.riders = append(f.riders, r)
+	f.batch.riders++
+	return r
+}
+
+// leave is for a rider who does not wait any longer. With the last one the batch ends,
+// and nobody boards it any more.
+func (fl *flights) leave(r *rider) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	f := r.flight
+	for i, other := range f.riders {
+		if other == r {
+			f.riders = append(f.riders[:i], f.riders[i+1:]...)
+			f.batch.riders--
+			break
+		}
+	}
+	if f.batch.riders > 0 {
+		return
+	}
+	for _, g := range f.batch.flights {
+		fl.forget(g)
+	}
+	f.batch.cancel()
+}
+
+// forget lets nobody board a flight any more, under mu.
+func (fl *flights) forget(f *flight) {
+	if fl.byID[f.id] == f {
+		delete(fl.byID, f.id)
+	}
+}
+
+// sends notes that a request is about to be sent for the flights, and gives its number
+// in each: to be called before it is.
+func (fl *flights) sends(some []*flight) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for _, f := range some {
+		f.sent++
+	}
+}
+
+// land ends flights with what they came to. Those who boarded too late for a row that no
+// fill has proved go on with a next flight, all with the same one.
+func (fl *flights) land(some []*flight) {
+	if len(some) == 0 {
+		return
+	}
+	old := some[0].batch
+	b := &batch{cache: old.cache, target: old.target, bypass: old.bypass, maxAge: old.maxAge, wait: old.wait}
+	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(old.ctx))
+	fl.mu.Lock()
+	for _, f := range some {
+		fl.forget(f)
+		f.batch.riders -= len(f.riders)
+		fl.goOn(b, f)
+		f.riders = nil
+		close(f.done)
+	}
+	if old.riders <= 0 {
+		old.cancel()
+	}
+	fl.mu.Unlock()
+	if len(b.flights) == 0 {
+		b.cancel()
+		return
+	}
+	go b.run()
+}
+
+// goOn puts those who boarded a flight too late on the next one, under mu. Who finds the
+// row in Redis begins again instead.
+func (fl *flights) goOn(b *batch, f *flight) {
+	if f.landing.filledAt > 0 || f.landing.read.FromCache {
+		return
+	}
+	var next *flight
+	for _, r := range f.riders {
+		if r.mine(&f.landing) {
+			continue
+		}
+		if next == nil {
+			next = fl.add(b, f.id, f.asked)
+		}
+		r.flight, r.boarded = next, 0
+		next.riders = append(next.riders, r)
+		b.riders++
+	}
+}
+
+// wait gives what a reader's flight came to. mine is false where the reader has to begin
+// again. late bounds the waiting of one who may not have the row that is on its way.
+func (fl *flights) wait(ctx context.Context, r *rider, late <-chan struct{}) (l *landing, mine bool, err error) {
+	for f := r.flight; ; f = r.flight {
+		if r.boarded == 0 {
+			late = nil
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			fl.leave(r)
+			return nil, false, ctx.Err()
+		case <-late:
+			fl.leave(r)
+			return nil, false, nil
+		}
+		if r.flight == f {
+			return &f.landing, r.mine(&f.landing), nil
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package wtcache
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/wtcache/wtcache/cachesync"
+)
+
+// Pauses between questions whether another process has filled a key.
+const (
+	fillPauseMin = time.Millisecond
+	fillPauseMax = 20 * time.Millisecond
+)
+
+// negativePayload stands for a row that is not there.
+const negativePayload = "null"
+
+// run carries a batch out. For each key: take a lease, look at the rule's barrier, and
+// only then take the snapshot that the fill will store; a barrier that is looked at
+// after the snapshot may already have been lifted by the very commit that the snapshot
+// has missed. Where another reader has the lease, ask again for a while.
+func (b *batch) run() {
+	if b.bypass {
+		b.read(b.flights)
+		return
+	}
+	pending, end, pause := b.flights, time.Now().Add(b.wait), fillPauseMin
+	for {
+		last := !time.Now().Before(end)
+		var ready []*flight
+		ready, pending = b.lease(pending, last)
+		if b.read(ready); len(pending) == 0 {
+			return
+		}
+		select {
+		case <-b.ctx.Done(): // its riders have left; the next question ends at once
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, fillPauseMax)
+	}
+}
+
+// lease asks for leases. ready are the flights that read the database now, with a lease or
+// without one; those for which a value was there have landed.
+func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
+	fl := &b.cache.engine.flights
+	keys := make([]string, len(some))
+	for i, f := range some {
+		keys[i] = f.asked.key
+	}
+	fl.sends(some)
+	var there []*flight
+	for i, l := range b.cache.engine.sync.Leases(b.ctx, keys, b.target.wanted(b.maxAge)) {
+		f := some[i]
+		switch {
+		case l.State == cachesync.LeaseValue:
+			f.landing = landing{reading: cached(l.Value, l.Age, false), at: f.sent}
+			there = append(there, f)
+		case l.State == cachesync.LeaseTaken && !last:
+			taken = append(taken, f)
+		default:
+			f.lease = l
+			ready = append(ready, f)
+		}
+	}
+	b.cache.engine.stats.hits.Add(uint64(len(there)))
+	fl.land(there)
+	return ready, taken
+}
+
+// read takes the flights' rows from the database, fills what may be filled, and lands.
+func (b *batch) read(some []*flight) {
+	if len(some) == 0 {
+		return
+	}
+	e := b.cache.engine
+	asks := make([]asked, len(some))
+	leased := 0
+	for i, f := range some {
+		asks[i] = f.asked
+		if f.lease.State == cachesync.LeaseGranted {
+			leased++
+		}
+	}
+	e.stats.bypasses.Add(uint64(len(some) - leased))
+	barred := false
+	if leased > 0 {
+		barred, _ = e.sync.BarrierHeld(b.ctx, b.target.table.Barrier) // an error bars
+	}
+	e.flights.sends(some)
+	rows, err := b.cache.readRows(b.ctx, b.target, asks)
+	for i, f := range some {
+		f.landing = landing{at: f.sent, err: err}
+		if err == nil {
+			f.landing.reading, f.landing.err = rows[i].reading(), rows[i].err
+		}
+	}
+	if leased > 0 {
+		b.fill(some, rows, barred)
+	}
+	e.flights.land(some)
+}
+
+// fill stores the rows that were read under a lease, and gives the other leases back.
+func (b *batch) fill(some []*flight, rows []row, barred bool) {
+	e := b.cache.engine
+	var fills []cachesync.Filling
+	var leased []*flight
+	for i, f := range some {
+		if f.lease.State != cachesync.LeaseGranted {
+			continue
+		}
+		var entry cachesync.Entry // none gives the lease back
+		if len(rows) > 0 && !barred {
+			entry = b.target.fillable(rows[i], f.asked)
+		}
+		fills, leased = append(fills, cachesync.Filling{Lease: f.lease, Entry: entry}), append(leased, f)
+	}
+	e.flights.sends(leased)
+	// Beyond the riders' patience: a lease that is not given back is in others' way.
+	filled, _ := e.sync.Fills(context.WithoutCancel(b.ctx), fills) // what is not stored is no error
+	for i, f := range leased {
+		if filled[i] {
+			e.stats.fills.Add(1)
+			f.landing.filledAt = f.sent
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// txView is what a reader asks of the connection behind a *sql.Tx, which database/sql does
+// not hand out: as the one argument of viewText, which is never sent.
+type txView struct {
+	seen      bool
+	written   bool // the open transaction has written ruled tables
+	isolation sql.IsolationLevel
+}
+
+const viewText = "SELECT 'wtcache.In asks for a transaction of a *sql.DB that was opened through wtcache'"
+
+// show answers a txView, and has the query that it came with answered without the server.
+func (c *conn) show(v *txView) error {
+	v.seen, v.written, v.isolation = true, len(c.tx.log) > 0, c.tx.isolation
+	c.viewed = true
+	return driver.ErrRemoveArgument
+}
+
+// noRows is the answer to viewText.
+type noRows struct{}
+
+func (noRows) Columns() []string         { return []string{"wtcache"} }
+func (noRows) Close() error              { return nil }
+func (noRows) Next([]driver.Value) error { return io.EOF }
+
+var errNotOurs = errors.New("wtcache: In takes a *sql.Tx or *sql.Conn of a *sql.DB that was opened through wtcache")
+
+// viewOf asks a transaction what it has done.
+func viewOf(ctx context.Context, tx Queryer) (txView, error) {
+	var v txView
+	rows, err := tx.QueryContext(ctx, viewText, &v)
+	if err == nil {
+		err = errors.Join(rows.Close(), rows.Err())
+	}
+	switch {
+	case v.seen:
+		return v, err
+	case err != nil:
+		return v, fmt.Errorf("%w: %w", errNotOurs, err)
+	}
+	return v, errNotOurs
+}
+
+// inTx reads on behalf of a transaction.
+func (c *Cache) inTx(ctx context.Context, t target, asks []asked, o *readOptions) ([]reading, error) {
+	v, err := viewOf(ctx, o.queryer)
+	if err != nil {
+		return nil, err
+	}
+	got := make([]reading, len(asks))
+	missing := make([]int, 0, len(asks))
+	own := v.written || v.isolation > sql.LevelReadCommitted
+	for i := range asks {
+		missing = append(missing, i)
+	}
+	if !own && !o.fresh {
+		j := &journey{cache: c, target: t, asks: asks, o: o, got: got, pending: missing}
+		around, absent := j.split()
+		missing = append(j.look(ctx, absent, &around), around...)
+	}
+	if len(missing) == 0 {
+		return got, nil
+	}
+	c.engine.stats.bypasses.Add(uint64(len(missing)))
+	left := make([]asked, len(missing))
+	for n, i := range missing {
+		left[n] = asks[i]
+	}
+	rows, err := queryRows(ctx, o.queryer, t, left)
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range missing {
+		if got[i] = rows[n].reading(); rows[n].err != nil {
+			return nil, rows[n].err
+		}
+	}
+	return got, nil
+}

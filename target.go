@@ -1,0 +1,245 @@
+package wtcache
+
+import (
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// target is an entry of a rule that is read.
+type target struct {
+	name  string // as the caller wrote it
+	gen   *generation
+	table *rules.Table
+	entry *rules.BoundEntry
+}
+
+// asked is a key that a caller asks for.
+type asked struct {
+	texts []string // of the key's columns, in the template's order
+	key   string
+}
+
+func (t target) format() cachesync.Format { return cacheFormat(t.entry.Format) }
+
+func (t target) wanted(maxAge time.Duration) cachesync.Wanted {
+	return cachesync.Wanted{
+		Format: t.format(), Schema: t.entry.Schema,
+		TTL: max(t.entry.TTL, t.entry.Negative), MaxAge: maxAge,
+	}
+}
+
+// fillable is what may be stored of a row under the key that was asked for, without a
+// payload where nothing may. A row that was found by equality may be printed in another
+// way than the key, so that writers would not find this entry.
+func (t target) fillable(r row, a asked) cachesync.Entry {
+	e := cachesync.Entry{Schema: t.entry.Schema, Jitter: t.entry.Jitter, Format: t.format()}
+	switch {
+	case t.gen.degraded || r.unproved || r.err != nil:
+	case r.found && r.storable && r.key == a.key:
+		e.Payload, e.TTL = r.payload, t.entry.TTL
+	case !r.found && r.negative && t.entry.Negative > 0:
+		e.Payload, e.TTL = []byte(negativePayload), t.entry.Negative
+	}
+	return e
+}
+
+func (t target) decode(payload []byte, dest any) error { return decodePayload(payload, dest) }
+
+// target gives the entry of a name.
+func (g *generation) target(name string) (target, error) {
+	for _, t := range g.set.Tables {
+		for _, e := range t.Entries {
+			if namesEntry(name, t.Rule, e.Entry) {
+				return target{name, g, t, e}, nil
+			}
+		}
+	}
+	all := make([]*rules.Rule, len(g.set.Tables))
+	for i, t := range g.set.Tables {
+		all[i] = t.Rule
+	}
+	return target{name: name}, unknownEntry(name, all)
+}
+
+// namesEntry says whether a name means an entry: "users" for a rule of one entry,
+// "users.by_email", both also with the table's schema.
+func namesEntry(name string, r *rules.Rule, e *rules.Entry) bool {
+	for _, table := range []string{r.Table.Table, r.Table.String()} {
+		if name == table && len(r.Entries) == 1 || name == table+"."+e.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownEntry says what there is instead.
+func unknownEntry(name string, all []*rules.Rule) error {
+	var known []string
+	for _, r := range all {
+		for _, e := range r.Entries {
+			known = append(known, r.Table.Table+"."+e.Name)
+		}
+	}
+	slices.Sort(known)
+	hint := ""
+	if near, ok := rules.Nearest(name, known); ok {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	if of := entriesOf(name, all); len(of) > 1 {
+		hint = fmt.Sprintf("; %s has several entries: say which", name)
+	}
+	return fmt.Errorf("%w: %q%s; the rules have %s", ErrUnknownEntry, name, hint, strings.Join(known, ", "))
+}
+
+func entriesOf(table string, all []*rules.Rule) []*rules.Entry {
+	for _, r := range all {
+		if table == r.Table.Table || table == r.Table.String() {
+			return r.Entries
+		}
+	}
+	return nil
+}
+
+// Key is a key by the names of its columns, where positions would be easy to confuse:
+// Key{"org_id": 7, "id": 42}.
+type Key map[string]any
+
+// Values is a key of several columns by position, in the order of the key's template, as
+// one element of Reader.GetMany's keys.
+type Values []any
+
+// Keys makes the keys of Reader.GetMany of a slice: GetMany(ctx, Keys(ids)...).
+func Keys[K any](keys []K) []any {
+	all := make([]any, len(keys))
+	for i, k := range keys {
+		all[i] = k
+	}
+	return all
+}
+
+// ask gives the key of the values that a caller has given: one for each column in the
+// template's order, or a single Key or Values.
+func (t target) ask(given []any) (asked, error) {
+	columns := t.entry.Key.Columns()
+	if len(given) == 1 {
+		switch one := given[0].(type) {
+		case Key:
+			named, err := t.inOrder(one, columns)
+			if err != nil {
+				return asked{}, err
+			}
+			given = named
+		case Values:
+			given = one
+		}
+	}
+	if len(given) != len(columns) {
+		return asked{}, fmt.Errorf("%w: %s has the key %s, which takes %d values (%s); got %d",
+			ErrKey, t.name, t.entry.Key, len(columns), strings.Join(columns, ", "), len(given))
+	}
+	a := asked{texts: make([]string, len(columns))}
+	for i, v := range given {
+		text, err := keyText(v, t.table.KeyType(columns[i]))
+		if err != nil {
+			return asked{}, fmt.Errorf("%w: column %s of %s: %w", ErrKey, columns[i], t.name, err)
+		}
+		a.texts[i] = text
+	}
+	a.key, _ = t.entry.Key.Render(func(column string) (string, bool) {
+		return a.texts[slices.Index(columns, column)], true
+	})
+	return a, nil
+}
+
+// inOrder puts a Key's values into the template's order.
+func (t target) inOrder(key Key, columns []string) ([]any, error) {
+	given := make([]any, 0, len(columns))
+	for name := range key {
+		if !slices.Contains(columns, name) {
+			hint := ""
+			if near, ok := rules.Nearest(name, columns); ok {
+				hint = fmt.Sprintf("; did you mean %q?", near)
+			}
+			return nil, fmt.Errorf("%w: %s has no key column %q%s; its key %s has %s",
+				ErrKey, t.name, name, hint, t.entry.Key, strings.Join(columns, ", "))
+		}
+	}
+	for _, name := range columns {
+		v, ok := key[name]
+		if !ok {
+			return nil, fmt.Errorf("%w: %s needs the key column %q too; its key %s has %s",
+				ErrKey, t.name, name, t.entry.Key, strings.Join(columns, ", "))
+		}
+		given = append(given, v)
+	}
+	return given, nil
+}
+
+var errNullKey = errors.New("a row with NULL in the key has no such entry")
+
+// keyText gives the text of a key value as Postgres would print it in a column of the
+// type. Where it is not (a numeric 1.0 for 1.00) the row is found and returned, but not
+// filled.
+func keyText(v any, typname string) (string, error) {
+	switch v := v.(type) {
+	case nil:
+		return "", errNullKey
+	case string:
+		return v, nil
+	case []byte:
+		if typname == "bytea" {
+			return `\x` + hex.EncodeToString(v), nil
+		}
+		return string(v), nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case time.Time:
+		return timeText(v, typname), nil
+	case fmt.Stringer:
+		return v.String(), nil
+	case driver.Valuer:
+		plain, err := v.Value()
+		if err != nil {
+			return "", err
+		}
+		if _, again := plain.(driver.Valuer); again {
+			return "", fmt.Errorf("%T.Value gives a %T", v, plain)
+		}
+		return keyText(plain, typname)
+	}
+	switch rv := reflect.ValueOf(v); rv.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return strconv.FormatInt(rv.Int(), 10), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return strconv.FormatUint(rv.Uint(), 10), nil
+	case reflect.String:
+		return rv.String(), nil
+	case reflect.Pointer:
+		if rv.IsNil() {
+			return "", errNullKey
+		}
+		return keyText(rv.Elem().Interface(), typname)
+	}
+	return "", fmt.Errorf("a %T cannot be a key value; give a string or an integer", v)
+}
+
+// timeText is how rules spell a time in a key.
+func timeText(v time.Time, typname string) string {
+	switch typname {
+	case "date":
+		return v.Format(time.DateOnly)
+	case "timestamp":
+		return v.Format("2006-01-02T15:04:05.999999")
+	}
+	return v.UTC().Format("2006-01-02T15:04:05.999999Z")
+}
