@@ -34,12 +34,16 @@ func (e *explorer) Check(s *state) string {
 			}
 		}
 	}
-	return ""
+	return e.judgeArrivals(s)
 }
 
 func (e *explorer) judge(s *state, row int, v uint8, quiet bool) string {
+	committed := s.visible
+	if e.ahead {
+		committed |= s.flushed
+	}
 	switch {
-	case v != 0 && s.visible&(1<<v) == 0:
+	case v != 0 && committed&(1<<v) == 0:
 		return "which is not committed and visible"
 	case e.props&freshReturned != 0 && v < s.returned[row]:
 		return fmt.Sprintf("although the Commit of v%d has returned", s.returned[row])
@@ -65,6 +69,11 @@ func (e *explorer) quiet(s *state) bool {
 			if l.pc != rIdle {
 				return false
 			}
+		case flight:
+			if l.pc != fGather {
+				return false
+			}
+		case arrival:
 		case follower:
 			if s.handled != s.visible {
 				return false
@@ -99,6 +108,9 @@ func (e *explorer) spell(s *state) string {
 	}
 	for r := range e.rows() {
 		text += fmt.Sprintf("row %d is v%d, acknowledged v%d; ", r, s.db[r], s.acked[r])
+	}
+	if e.standby != noStandby {
+		text += fmt.Sprintf("the standby has v%d; ", s.replayed)
 	}
 	return text[:len(text)-2]
 }

@@ -144,6 +144,8 @@ func (x *turn) applyAll(i int) {
 		broken := func(n *state) { n.p[i].pc, n.p[i].done = wWalk3, 0 }
 		r := x.applyRequest(i, u)
 		x.send(i, r, func(n *state, answer string) {
+			x.remember(n, x.off.positionNotOfVersion, l.version-1)
+			x.remember(n, x.off.positionNotOfApply, n.clock)
 			if p.kind == coarse && (answer == "gone" || l.bare != 0) && !x.off.lostBarrierSwept {
 				broken(n)
 				return

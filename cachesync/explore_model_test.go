@@ -23,9 +23,11 @@ const (
 	coarse                 // UPDATE of rows that are not known: barrier, two walks, COMMIT, release
 	reader                 // lease, barrier, snapshot, fill, again and again
 	follower               // reads the WAL and invalidates what is older
+	flight                 // a database read that several readers of one process share
+	arrival                // a reader that joins a flight
 )
 
-var kindNames = [...]string{"lock-first", "fence-first", "eventual", "foreign", "coarse", "reader", "follower"}
+var kindNames = [...]string{"lock-first", "fence-first", "eventual", "foreign", "coarse", "reader", "follower", "flight", "arrival"}
 
 // process is a party of a program.
 type process struct {
@@ -36,6 +38,10 @@ type process struct {
 	fails bool  // its COMMIT may be turned down
 	queue bool  // it commits without its fence where Redis does not answer
 	asks  bool  // in doubt, it asks for the transaction's status and goes on renewing
+	// Of a flight:
+	waits     bool // after a bypass it may ask for a lease again
+	impatient bool // a value may be too old for it
+	onStandby bool // it reads the standby
 }
 
 // expiry says who may let time pass over a token.
@@ -71,7 +77,11 @@ type program struct {
 	faults faults
 	off    clientRules
 	props  property
-	judged bool // eventual writers' commits are judged as strict ones are, to show what they lack
+	// The Postgres standby, and whether a COMMIT returns before its WAL is flushed (synchronous_commit = off).
+	standby standby
+	lazy    bool
+	ahead   bool // an entry may show a commit that the primary does not show yet
+	judged  bool // eventual writers' commits are judged as strict ones are, to show what they lack
 }
 
 // clientRules are the protocol's rules that no script can keep: true means switched off.
@@ -79,6 +89,11 @@ type clientRules struct {
 	fence, fenceAwaited, snapshotAfterLease, commitBeforeApply, abortOnlyIfCertain, freshTokens, freshNonces,
 	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
 	refencedBare, askVisible, lostBarrierSwept bool
+	// Shared reads: what a flight's late comers may not take.
+	refusedFill, unfilledRow, sentFill, sentLease bool
+	// Reads of a standby.
+	standbyWaits, bypassWaits, positionAfterGrant, positionNotOfFence, positionNotOfVersion, positionNotOfApply, positionOfInsert, joinBeforePosition,
+	lookBeforePosition, remoteApplyAwaited bool
 }
 
 // local is where a process stands. Readers and the follower use the fields for purposes of their own.
@@ -147,6 +162,8 @@ type state struct {
 	clock                 uint8 // the version last captured
 	crash, doubt, late    uint8 // faults left
 	restart, failover     uint8
+	replayed              uint8  // by the standby: the newest version
+	remembered            uint8  // a position, of mutants that ask for none
 	young                 uint16 // ticks until a restarted Redis is trusted; the width leaves no hole in the state, so that it hashes quickly
 }
 
@@ -156,6 +173,7 @@ type explorer struct {
 	program
 	barrier   uint8     // its unit
 	hasCoarse bool      // so that readers look at it
+	watched   bool      // somebody sees a commit in the WAL before it is visible
 	fences    [][]uint8 // by process: the units that it puts tokens on
 	applied   [][]uint8 // by process: the keys that it changes
 	journal   []played  // the requests of the step in the making, kept if it is named
@@ -168,9 +186,10 @@ type played struct {
 }
 
 func newExplorer(m *machine, p program) *explorer {
-	e := &explorer{machine: m, program: p, barrier: uint8(len(p.keys))}
+	e := &explorer{machine: m, program: p, barrier: uint8(len(p.keys)), watched: p.standby != noStandby}
 	for _, p := range p.procs {
 		e.hasCoarse = e.hasCoarse || p.kind == coarse
+		e.watched = e.watched || p.kind == follower || p.asks
 		e.fences = append(e.fences, fencedUnits(p, e.barrier))
 		var keys []uint8
 		for _, k := range p.keys {
@@ -228,11 +247,16 @@ func (e *explorer) Steps(s *state, named bool, to func(*state, string)) {
 			x.reader(i)
 		case follower:
 			x.follower(i)
+		case flight:
+			x.flight(i)
+		case arrival:
+			x.arrival(i)
 		default:
 			x.server(i)
 			x.writer(i)
 		}
 	}
+	x.wal()
 	x.network()
 	x.time()
 	x.trouble()

@@ -3,6 +3,7 @@ package cachesync
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -166,7 +167,7 @@ var brokenPairs = []brokenRule{
 // A rule that can be left out without a violation is one that this explorer does not check.
 func TestExploreMutations(t *testing.T) {
 	server := exploreServer(t)
-	for _, b := range append(brokenRules, brokenPairs...) {
+	for _, b := range slices.Concat(brokenRules, sharingRules, brokenPairs) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			p := programNamed(t, b.program)

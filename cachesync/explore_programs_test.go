@@ -34,7 +34,7 @@ var (
 // basePrograms are those whose every property holds, by what they are about.
 func basePrograms() []program {
 	twoWriters := []process{lockFirstWriter.mayFail(), fenceFirstWriter.mayFail(), aReader}
-	return []program{
+	return append([]program{
 		{name: "two writers, two readers", keys: oneKey, props: allProperties,
 			procs: append(twoWriters, aReader), faults: faults{crash: 1, doubt: 1, expiry: outlive, abandon: true}},
 		{name: "lock first twice, killed twice", keys: oneKey, props: allProperties,
@@ -106,7 +106,7 @@ func basePrograms() []program {
 			procs: []process{lockFirstWriter, fenceFirstWriter.mayFail(), aReader, aReader}, faults: faults{restart: 1}},
 		{name: "owners die in doubt", keys: oneKey, props: freshAcked | freshReturned,
 			procs: []process{lockFirstWriter, fenceFirstWriter, aReader}, faults: faults{crash: 1, doubt: 1, expiry: deadOnly}},
-	}
+	}, sharingPrograms()...)
 }
 
 // longPrograms take half an hour together, and gigabytes. Their counts stand in docs/PROTOCOL.md.

@@ -76,7 +76,7 @@ func (x *turn) posted(i int, try uint8) bool {
 			continue
 		}
 		r := x.requests[m-1]
-		if r.who == uint8(i) && r.try == try && (r.op == opLease || r.op == opFill || r.op == opRelease) {
+		if r.who == uint8(i) && r.try == try && (r.op == opLease || r.op == opLeaseNew || r.op == opFill || r.op == opRelease) {
 			return true
 		}
 	}

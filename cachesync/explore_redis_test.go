@@ -52,10 +52,11 @@ const (
 	opInvalidate
 	opCAS
 	opBarrier
+	opLeaseNew // a lease of a reader to whom any value is too old
 	ops
 )
 
-var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "apply_cas", "barrier"}
+var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "apply_cas", "barrier", "lease_new"}
 
 // result is what a script answered and what it left.
 type result struct {
@@ -208,8 +209,12 @@ func (m *machine) call(r request) *call {
 		k = applyCall(m.names, tried(r), m.payload(r, version(int(r.version))))
 	case opAbort:
 		k = abortCall(m.names, tried(r))
-	case opLease:
-		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, Wanted{Format: m.format, Schema: testSchema})
+	case opLease, opLeaseNew:
+		schema := testSchema
+		if r.op == opLeaseNew {
+			schema = noSchema
+		}
+		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, Wanted{Format: m.format, Schema: schema})
 		k.args[0] = nonceName(r.who, r.try)
 	case opFill:
 		k = fillCall(m.names, nonceName(r.who, r.try), m.payload(r, fillVersion))
@@ -229,6 +234,9 @@ func (m *machine) call(r request) *call {
 	k.script = m.script(k.script)
 	return k
 }
+
+// noSchema is one that no value has, so that lease makes room as it does where a value is too old.
+const noSchema = "ffffffff"
 
 func tokenName(who, try uint8) string { return fmt.Sprintf("w%d.%d", who, try) }
 
@@ -323,7 +331,7 @@ func (m *machine) describe(r request) string {
 	case opApply, opAbort:
 		t := tried(r)
 		args = strings.Join(append([]string{t.own}, t.earlier...), "+")
-	case opLease, opRelease, opFill:
+	case opLease, opLeaseNew, opRelease, opFill:
 		args = shownNonce(nonceName(r.who, r.try))
 	case opInvalidate:
 		args = "always"

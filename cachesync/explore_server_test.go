@@ -23,6 +23,9 @@ func (x *turn) server(i int) {
 			x.rollback(i, "Postgres rolls back")
 		}
 	case sFlushed:
+		if x.standby == remoteApply && x.s.replayed < l.version && !x.off.remoteApplyAwaited {
+			return
+		}
 		n := *x.s
 		x.becomeVisible(&n, i)
 		x.step(&n, i, "its commit is visible")
@@ -67,13 +70,13 @@ func (x *turn) capture(i int, srv uint8, what string) {
 // commit makes a transaction durable, and visible unless somebody watches the WAL or asks in between.
 func (x *turn) commit(i int) {
 	n := *x.s
-	n.flushed |= 1 << n.p[i].version
+	if !x.lazy {
+		n.flushed |= 1 << n.p[i].version
+	}
 	n.p[i].srv = sFlushed
-	for _, p := range x.procs {
-		if p.kind == follower || p.asks {
-			x.step(&n, i, "its commit is in the WAL, not visible yet")
-			return
-		}
+	if x.watched && !x.lazy {
+		x.step(&n, i, "its commit is in the WAL, not visible yet")
+		return
 	}
 	x.becomeVisible(&n, i)
 	x.step(&n, i, "its commit is durable and visible")

@@ -93,7 +93,7 @@ func TestExploreProtocol(t *testing.T) {
 		if n > 0 && !*exploreLong {
 			programs = []program{
 				programNamed(t, "three writers"), programNamed(t, "lock first twice, killed twice"), programNamed(t, "coarse twice"), programNamed(t, "eventual and strict"),
-				programNamed(t, "eventual and strict, late requests"), programNamed(t, "foreign writer with follower"),
+				programNamed(t, "eventual and strict, late requests"), programNamed(t, "foreign writer with follower"), programNamed(t, "flights that wait, young values"),
 			}
 		}
 		explorePrograms(t, server, format, programs)
@@ -142,7 +142,7 @@ func mustHaveMet(t *testing.T, format Format, met map[string]bool) {
 	for op, answers := range map[op]string{
 		opFence: "1 2 3", opRenew: "1 0", opApply: "stored held dropped lost", opAbort: "ended held gone",
 		opLease: "value granted bypass", opFill: "1 0", opRelease: "1 0", opInvalidate: "fence lease deleted kept absent",
-		opCAS: "fence lease absent kept deleted replaced", opBarrier: "1 0",
+		opCAS: "fence lease absent kept deleted replaced", opBarrier: "1 0", opLeaseNew: "granted bypass",
 	} {
 		for _, answer := range strings.Fields(answers) {
 			if !met[opNames[op]+" "+answer] {

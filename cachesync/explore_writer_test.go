@@ -83,6 +83,7 @@ func (x *turn) fence(i int, u uint8) {
 			n.copy = n.unit
 		}
 		x.distrust(n, u)
+		x.remember(n, x.off.positionNotOfFence, n.clock)
 		x.fencedSoFar(i, l)
 	}
 	if x.off.fenceAwaited {
