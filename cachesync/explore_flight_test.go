@@ -163,20 +163,22 @@ func (x *turn) approach(i int) {
 	x.readRow(i)
 }
 
+// readRow takes the snapshot. From a standby that is not waited for any longer, a reader goes to the primary.
 func (x *turn) readRow(i int) {
+	l, primary := &x.s.p[i], x.read(x.s, x.procs[i].keys[0])
+	if x.procs[i].onStandby && x.s.replayed >= l.version {
+		x.readFrom(i, x.s.replayed, "standby")
+	}
+	if !x.procs[i].onStandby || x.s.replayed < l.version {
+		x.readFrom(i, primary, "database")
+	}
+}
+
+func (x *turn) readFrom(i int, row uint8, from string) {
 	n := *x.s
 	l := &n.p[i]
-	l.pc, l.seen = fRead, x.read(x.s, x.procs[i].keys[0])
-	if !x.procs[i].onStandby {
-		l.flags &^= positioned
-		x.step(&n, i, "reads %s from the database", contentName(int(l.seen)))
-		return
-	}
-	if x.s.replayed < l.version {
-		return
-	}
-	l.seen, l.version, l.flags = x.s.replayed, 0, l.flags&^positioned
-	x.step(&n, i, "reads %s from the standby", contentName(int(l.seen)))
+	l.pc, l.seen, l.version, l.flags = fRead, row, 0, l.flags&^positioned
+	x.step(&n, i, "reads %s from the %s", contentName(int(row)), from)
 }
 
 // land fills, or gives the lease back. A row may be one that is not to be stored.

@@ -27,14 +27,14 @@ func sharingPrograms() []program {
 	shared := onOneKey("flights, a key that two rows share", lock.bareWriter(), fence.ofRows(1).bareWriter(), aFlight, anArrival)
 	shared.keys = oneKeyOf
 	return append([]program{
-		onOneKey("flights", lock.mayFail(), fence.mayFail(), aFlight, anArrival, anArrival).with(faults{crash: 1}),
+		onOneKey("flights", lock, fence.mayFail(), aFlight, anArrival, anArrival).with(faults{crash: 1}),
 		onOneKey("flights, in doubt", lock, fence, aFlight, anArrival).with(faults{crash: 1, doubt: 1, expiry: outlive, abandon: true}),
 		onOneKey("flights, late requests", lock, fence, aFlight, anArrival).with(faults{late: 1}),
-		onOneKey("flights of two processes", lock.mayFail(), fence, waiting, waiting.ofYoungValues(), anArrival),
+		onOneKey("flights of two processes", lock, fence, waiting, waiting.ofYoungValues(), anArrival),
 		onOneKey("flights that wait, young values", lock, waiting.ofYoungValues(), waiting, anArrival).with(faults{expiry: outlive, abandon: true}),
 		onOneKey("flights that wait, late requests", lock.bareWriter(), waiting, waiting, anArrival).with(faults{late: 1}),
 		onOneKey("flights, coarse", coarseWriter.mayFail(), lock, aFlight, anArrival).with(faults{crash: 1}),
-		onOneKey("flights, fences vanish", lock, fence, aFlight).promising(freshReturned | trueWhenQuiet).with(faults{expiry: anytime, vanish: true}),
+		onOneKey("flights, fences vanish", lock.mayFail(), aFlight, anArrival).promising(freshReturned | trueWhenQuiet).with(faults{expiry: anytime, vanish: true}),
 		onOneKey("flights, eventual", eventualWriter, eventualWriter, waiting.ofYoungValues(), anArrival).promising(freshReturned | trueWhenQuiet),
 		onOneKey("flights, foreign writer with follower", foreignWriter, lock, aFollower, aFlight.ofYoungValues(), anArrival),
 		shared,
@@ -56,6 +56,8 @@ func standbyAhead() []program {
 	far := aFlight.readingStandby()
 	programs := []program{
 		onOneKey("a standby, eventual", eventualWriter, eventualWriter, far, anArrival).on(lagging).promising(freshReturned | trueWhenQuiet),
+		onOneKey("a standby, fences vanish", lockFirstWriter.mayFail(), far, anArrival).on(lagging).
+			promising(freshReturned | trueWhenQuiet).with(faults{expiry: anytime, vanish: true}),
 		onOneKey("a standby, foreign writer with follower", foreignWriter, lockFirstWriter, aFollower, far, anArrival).on(lagging),
 	}
 	for i := range programs {
