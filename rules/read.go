@@ -15,7 +15,7 @@ func (t *Table) Read(entry int) string {
 	tests := make([]string, len(e.Key.Columns()))
 	for i, name := range e.Key.Columns() {
 		k := t.keyColumn(name)
-		tests[i] = fmt.Sprintf("t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equals, i+1, k.Type)
+		tests[i] = fmt.Sprintf("t.%s %s $%d::pg_catalog.text::%s", sqlIdent(name), k.equalsExactly(), i+1, k.Type)
 	}
 	return t.readRow(append(t.readCells(e), standbyCell), tests)
 }
