@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -308,22 +307,4 @@ func scanRow(rows *sql.Rows, f found) (row, error) {
 		return cell.String, cell.Valid
 	})
 	return r, nil
-}
-
-func decodePayload(payload []byte, dest any) error {
-	switch d := dest.(type) {
-	case *[]byte:
-		*d = payload
-		return nil
-	case *json.RawMessage:
-		*d = payload
-		return nil
-	case *string:
-		*d = string(payload)
-		return nil
-	}
-	if err := json.Unmarshal(payload, dest); err != nil {
-		return fmt.Errorf("wtcache: decode payload: %w", err)
-	}
-	return nil
 }
