@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+	"runtime"
 	"strconv"
 )
 
@@ -73,7 +74,7 @@ func scan(dest sql.Scanner, c column, v jsonValue, into reflect.Value) error {
 	}
 	var first error
 	for _, value := range values {
-		err := dest.Scan(value)
+		err := offer(dest, value)
 		if err == nil {
 			return nil
 		}
@@ -86,6 +87,21 @@ func scan(dest sql.Scanner, c column, v jsonValue, into reflect.Value) error {
 		return nil
 	}
 	return refusal{"Scan", first}
+}
+
+// offer takes the panic of a Scan that asserts another type (src.([]byte)) for a refusal:
+// the next form may be the one that it asserts.
+func offer(dest sql.Scanner, value any) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case *runtime.TypeAssertionError:
+			err = p
+		default:
+			panic(p)
+		}
+	}()
+	return dest.Scan(value)
 }
 
 // scansDocument says whether a Scanner may know better than encoding/json what to do with
