@@ -21,7 +21,7 @@ var fuzzFields = []any{
 	int8(0), uint16(0), 1.5, float32(0), "", true, []byte{}, json.RawMessage{}, json.Number(""), time.Time{}, &time.Time{}, []time.Time{}, []*time.Time{}, [][]int{}, []string{},
 	map[string]any{}, map[string]*string{}, []any{}, pointerTo(any(nil)), [2]int{}, shapes{}, []shapes{}, sql.NullString{}, sql.NullInt16{}, sql.NullByte{}, sql.NullFloat64{},
 	sql.NullTime{}, sql.Null[[]byte]{}, sql.Null[sql.Null[time.Time]]{}, sql.Null[shapes]{}, sql.RawBytes{}, decimal{}, driverValue{}, document{}, choosy[string]{}, []choosy[int64]{},
-	listed{}, itself{}, big.Int{}, big.Float{}, netip.Addr{}, pgtype.Text{}, pgtype.Int4{}, pgtype.Float8{}, pgtype.Bool{}, pgtype.Numeric{}, pgtype.UUID{}, pgtype.Date{}, pgtype.Time{},
+	listed{}, itself{}, big.Int{}, netip.Addr{}, pgtype.Text{}, pgtype.Int4{}, pgtype.Float8{}, pgtype.Bool{}, pgtype.Numeric{}, pgtype.UUID{}, pgtype.Date{}, pgtype.Time{},
 	pgtype.Timestamp{}, pgtype.Timestamptz{}, pgtype.Interval{}, pgtype.Hstore{}, pgtype.Bits{}, pgtype.Box{}, pgtype.Circle{}, pgtype.TSVector{}, pgtype.FlatArray[pgtype.Int4]{},
 	pgtype.Array[int]{}, pgtype.Range[pgtype.Int4]{}, make(chan int), address{},
 }

