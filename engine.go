@@ -50,6 +50,8 @@ type generation struct {
 	names  map[string]bool
 	filter *parser.Filter
 	plans  *parser.Cache[*textPlan]
+	// decoders turn payloads into what readers ask for; they learn the readers' types.
+	decoders map[*rules.BoundEntry]*payloadDecoder
 	// sessions is rules.Session.Key() -> *rules.Session, so that equal sessions share plans.
 	sessions     sync.Map
 	sessionCount atomic.Int64
@@ -61,7 +63,14 @@ type generation struct {
 }
 
 func newGeneration(set *rules.Set, degraded bool) *generation {
+	decoders := map[*rules.BoundEntry]*payloadDecoder{}
+	for _, t := range set.Tables {
+		for _, e := range t.Entries {
+			decoders[e] = newPayloadDecoder(e.PayloadType)
+		}
+	}
 	return &generation{
+		decoders: decoders,
 		set:      set,
 		names:    nameSet(set.Names()),
 		filter:   parser.NewFilter(append(set.Names(), relativeNames(set)...)),

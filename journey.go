@@ -63,8 +63,8 @@ func (j *journey) look(ctx context.Context, places []int, around *[]int) (absent
 	return absent
 }
 
-// lookAtReplica takes out what a replica has and the caller may be given. The rest goes
-// on with a lease, which gives the primary's value where there is one.
+// lookAtReplica takes out what a replica has and the caller may be given. The rest is
+// looked for at the primary.
 func (j *journey) lookAtReplica(ctx context.Context) {
 	around, absent := j.split()
 	sync := j.cache.engine.sync
@@ -127,8 +127,7 @@ func (j *journey) ride(ctx context.Context, places []int, riders []*rider, filli
 		i := places[n]
 		switch {
 		case mine:
-			j.got[i] = l.reading
-			j.got[i].payload = slices.Clone(l.payload) // others ride the same flight
+			j.got[i] = l.reading // others may have it, too: its payload is only read
 		case l == nil: // it has waited long enough
 			j.goAround(i)
 			fallthrough

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"strconv"
 	"testing"
 
 	"github.com/wtcache/wtcache"
@@ -251,7 +252,7 @@ func TestReadersFollowAForeignMigration(t *testing.T) {
 			if err != nil {
 				t.Fatalf("read account %d after the migration: %v", id, err)
 			}
-			if _, there := row["owner"]; there || row["n"] != float64(l.row(id)) {
+			if _, there := row["owner"]; there || row["n"] != json.Number(strconv.Itoa(l.row(id))) {
 				t.Errorf("account %d is read as %v (from the cache: %v)", id, row, read.FromCache)
 			}
 		}

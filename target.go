@@ -53,7 +53,9 @@ func (t target) fillable(r row, a asked) cachesync.Entry {
 	return e
 }
 
-func (t target) decode(payload []byte, dest any) error { return decodePayload(payload, dest) }
+func (t target) decode(payload []byte, dest any) error {
+	return t.gen.decoders[t.entry].decode(payload, dest)
+}
 
 // target gives the entry of a name.
 func (g *generation) target(name string) (target, error) {
