@@ -26,6 +26,7 @@ type engine struct {
 	ownRedis redis.UniversalClient // nil where the caller's own client is used
 	doubts   *doubts
 	stats    counters
+	standby  *standby // nil where there is none
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
 	// session was probed under another one probes again. It is current while no change
@@ -101,6 +102,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(configErrorf("%w", err), e.closeRedis())
 	}
+	e.standby = newStandby(cfg, e.once)
 	return e, nil
 }
 
@@ -125,7 +127,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.doubts.close() // before what it settles with
-	return errors.Join(e.sync.Close(), e.closeRedis())
+	return errors.Join(e.sync.Close(), e.closeRedis(), e.standby.close())
 }
 
 func (e *engine) closeRedis() error {
