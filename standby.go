@@ -39,6 +39,7 @@ type standby struct {
 	once                  func(key, msg string, args ...any)
 
 	restsUntil                atomic.Int64 // by clock; 0 where it does not rest
+	lags                      atomic.Bool  // and rests for that
 	used, behind, unavailable atomic.Uint64
 }
 
@@ -86,7 +87,8 @@ func (s *standby) close() error {
 }
 
 // counts says how calls of reading ended: with a connection, with a standby that had not
-// replayed enough in time, or with one that could not be asked or must not be used.
+// replayed enough in time, or with one that could not be asked or must not be used. Calls
+// during a rest count as the one that it is for.
 func (s *standby) counts() (used, behind, unavailable uint64) {
 	if s == nil {
 		return 0, 0, 0
@@ -116,19 +118,16 @@ func (s *standby) reading(ctx context.Context, primary *sql.DB) (conn *sql.Conn,
 	if s == nil {
 		return nil, none
 	}
-	bounded, cancel := s.bound(ctx)
-	defer cancel()
-	if bounded.Err() != nil || !s.awake() {
-		s.unavailable.Add(1)
+	at, ok := s.wanted(ctx, primary)
+	if !ok {
 		return nil, none
 	}
-	var at position
-	if !s.applied {
-		var err error
-		if at, err = positionOf(bounded, primary); err != nil {
-			s.unavailable.Add(1) // the primary's own trouble, which its read will tell
-			return nil, none
-		}
+	// A bound of its own: what the primary took is not to be blamed on the standby.
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	if bounded.Err() != nil {
+		s.unavailable.Add(1)
+		return nil, none
 	}
 	conn, err := s.proven(bounded, at)
 	if err != nil {
@@ -138,6 +137,31 @@ func (s *standby) reading(ctx context.Context, primary *sql.DB) (conn *sql.Conn,
 	s.restsUntil.Store(0)
 	s.used.Add(1)
 	return conn, func() { _ = conn.Close() } // back to the pool
+}
+
+// wanted says whether the standby is to be asked, and what it must have replayed.
+func (s *standby) wanted(ctx context.Context, primary *sql.DB) (at position, ok bool) {
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	switch {
+	case bounded.Err() != nil:
+		s.unavailable.Add(1)
+		return position{}, false
+	case !s.awake():
+		if s.lags.Load() {
+			s.behind.Add(1)
+		} else {
+			s.unavailable.Add(1)
+		}
+		return position{}, false
+	case s.applied:
+		return position{}, true
+	}
+	at, err := positionOf(bounded, primary)
+	if err != nil {
+		s.unavailable.Add(1) // the primary's own trouble, which its read will tell
+	}
+	return at, err == nil
 }
 
 // bound is the context of what is asked of a standby, or read there: it ends early enough
@@ -170,6 +194,7 @@ func (s *standby) sleep(d time.Duration) { s.restsUntil.Store(int64(s.clock() + 
 func (s *standby) refuse(ctx context.Context, err error) {
 	if errors.Is(err, errReplicaBehind) {
 		s.behind.Add(1)
+		s.lags.Store(true)
 		s.sleep(10 * s.patience)
 		return
 	}
@@ -196,6 +221,7 @@ func (s *standby) blame(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	s.lags.Store(false)
 	s.sleep(s.rest)
 	key := "read replica failed"
 	if errors.Is(err, errReplicaUnfit) {

@@ -85,6 +85,26 @@ func testReplicaDead(t *testing.T, p pair) {
 	l.wantUsed()
 }
 
+// A standby that lags for long must not cost every miss the wait for it either.
+func testReplicaLagsForLong(t *testing.T, p pair) {
+	l, _, clock := p.openCounted(t, pgxConnector(t, p.standby.URL))
+	l.wantUsed()
+	p.standby.Pause()
+	l.exec(setFenceFirst, 1, 1)
+	l.replica.Wait(time.Millisecond, patience)
+	if n, from := l.snapshot(); n != 1 || from != onPrimary {
+		t.Errorf("the row %d came from %q", n, from)
+	}
+	for range 100 {
+		l.wantNotAsked()
+	}
+	l.wantCounts(1, 101, 0)
+	p.standby.Resume()
+	l.replica.Wait(patience, patience)
+	clock.now.Add(1)
+	l.wantUsed()
+}
+
 // A standby that does not answer is worse than one that refuses: each question waits for its
 // deadline.
 func testReplicaSilent(t *testing.T, p pair) {

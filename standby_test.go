@@ -19,6 +19,7 @@ func TestReplica(t *testing.T) {
 	p := newPair(t, nil)
 	for name, test := range map[string]func(*testing.T, pair){
 		"lags and catches up":         testReplicaLags,
+		"lags for long":               testReplicaLagsForLong,
 		"position from before":        testReplicaPositionFromBefore,
 		"idle primary after a switch": testReplicaIdle,
 		"ordinary role":               testReplicaRole,
