@@ -1,6 +1,7 @@
 package wtcache
 
 import (
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -80,6 +81,26 @@ type Config struct {
 	// transaction that writes more makes every entry of the rule absent instead;
 	// 0 means DefaultMaxCapturedRows.
 	MaxCapturedRows int
+
+	// ReadReplica is the caller's own pool of a streaming standby of the primary, opened
+	// with plain pgx; it is not closed by wtcache. A miss is read there where the standby
+	// is proved to have replayed all that the primary had committed after the lease was
+	// granted, else from the primary: a standby that lags, is down, was promoted or follows
+	// another primary costs a little time, never a stale entry. Where it is nil a pool
+	// is made from ReadReplicaDSN and closed with the *sql.DB.
+	//
+	// Its role needs pg_read_all_stats (to see which timeline the standby follows) and the
+	// same rights to the ruled tables, and the same row-level policies, as the primary's
+	// role. A connection of the pool has to lead to one server for as long as it is open; a pooler
+	// that changes servers between transactions does not.
+	ReadReplica    *sql.DB
+	ReadReplicaDSN string
+	// ReadReplicaApplied is the operator's word that every commit of a ruled table waits
+	// until this very standby shows it: it is in synchronous_standby_names so that none is
+	// left out, and no session sets synchronous_commit lower than remote_apply. The primary is then not asked for
+	// its position. A COMMIT whose wait is cancelled, as by a context that ends in it, is
+	// visible before the standby has it: until it has, such a miss can be stale.
+	ReadReplicaApplied bool
 }
 
 // withDefaults fills in what was left zero.
@@ -129,6 +150,22 @@ func (c Config) validate() error {
 	}
 	if c.MaxCapturedRows < 0 {
 		return configErrorf("max captured rows %d is negative; leave it out for %d", c.MaxCapturedRows, DefaultMaxCapturedRows)
+	}
+	return c.validateReplica()
+}
+
+func (c Config) validateReplica() error {
+	switch {
+	case c.ReadReplica != nil:
+		if _, ours := c.ReadReplica.Driver().(*Driver); ours {
+			return configErrorf("Config.ReadReplica was opened through wtcache; open it with pgx")
+		}
+	case c.ReadReplicaDSN != "":
+		if _, err := parseReplica(c.ReadReplicaDSN); err != nil {
+			return configErrorf("the read replica's DSN cannot be used: %w", err)
+		}
+	case c.ReadReplicaApplied:
+		return configErrorf("commits wait for a read replica and none is named; add wtcache_read_replica=postgres://replica/… to the DSN, set WTCACHE_READ_REPLICA, or set Config.ReadReplica")
 	}
 	return nil
 }

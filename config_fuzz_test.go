@@ -22,6 +22,8 @@ func FuzzSplitDSN(f *testing.F) {
 		"wtcache_mode=off wtcache_mode=off", "wtcache_nosuch=1", "user=u wtcache_mode='off",
 		"postgres://u:p%40@h1:1,h2:2/d?a=b&wtcache_mode=off&c=d", "postgresql:///?wtcache_mode=off",
 		"postgres://h/d?wtcache%5Fmode=off", "postgres://h/d?&&wtcache_mode=&x", "postgres://h/d?wtcache_rules=%zz",
+		"host=a wtcache_read_replica='host=b password=\\'it\\\\s\\'' wtcache_read_replica_applied=true",
+		"postgres://h/d?wtcache_read_replica=postgres%3A%2F%2Fu%3Ap%40r%2Fd%3Fa%3Db&c=d",
 		"postgres://h/d?wtcache_rules=a+b", "registeredConnConfig0 wtcache_mode=off ",
 	} {
 		f.Add(dsn)

@@ -49,6 +49,10 @@ func TestConfigFaultsAtOpen(t *testing.T) {
 		{"fence too short for the timeout", good + " wtcache_fence_life=1s wtcache_redis_timeout=500ms", wtcache.ErrConfig, []string{"1s", "500ms", "four"}},
 		{"row limit in words", good + " wtcache_max_captured_rows=many", wtcache.ErrConfig, []string{"wtcache_max_captured_rows", `"many"`}},
 		{"row limit of zero", good + " wtcache_max_captured_rows=0", wtcache.ErrConfig, []string{"wtcache_max_captured_rows", `"0"`}},
+		{"replica that pgx cannot parse", good + " wtcache_read_replica='postgres://h:port/d'", wtcache.ErrConfig, []string{"read replica", "pgx"}},
+		{"replica with keys of ours", good + " wtcache_read_replica='host=h wtcache_mode=off'", wtcache.ErrConfig, []string{"read replica", "wtcache_"}},
+		{"applied without a replica", good + " wtcache_read_replica_applied=true", wtcache.ErrConfig, []string{"wtcache_read_replica", "WTCACHE_READ_REPLICA"}},
+		{"applied in other words", good + " wtcache_read_replica_applied=yes", wtcache.ErrConfig, []string{"wtcache_read_replica_applied", `"yes"`, "true"}},
 		{"bad escape in a URL", "postgres://h/d?wtcache_rules=%ZZ", wtcache.ErrConfig, []string{"wtcache_rules", "%ZZ"}},
 		{"missing folder", "wtcache_redis=redis://localhost:1 wtcache_rules=/nowhere/rules", wtcache.ErrRules, []string{"/nowhere/rules"}},
 		{"glob without a file", "wtcache_redis=redis://localhost:1 wtcache_rules=/nowhere/*.yaml", wtcache.ErrRules, []string{"/nowhere/*.yaml"}},
@@ -78,7 +82,7 @@ func TestConfigFaultsAtOpen(t *testing.T) {
 // clearEnvironment keeps the settings of whoever runs the tests out of them.
 func clearEnvironment(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"REDIS", "RULES", "MODE", "FENCE_LIFE", "REDIS_TIMEOUT", "MAX_CAPTURED_ROWS"} {
+	for _, name := range []string{"REDIS", "RULES", "MODE", "FENCE_LIFE", "REDIS_TIMEOUT", "MAX_CAPTURED_ROWS", "READ_REPLICA", "READ_REPLICA_APPLIED"} {
 		t.Setenv("WTCACHE_"+name, "")
 	}
 }
@@ -138,6 +142,7 @@ func TestConfigFaultsInCode(t *testing.T) {
 		"negative timeout": {wtcache.Config{RedisURL: "redis://localhost:1", Rules: rules, RedisTimeout: -1}, []string{"negative"}},
 		"negative life":    {wtcache.Config{RedisURL: "redis://localhost:1", Rules: rules, FenceLife: -1}, []string{"fence life"}},
 		"negative rows":    {wtcache.Config{RedisURL: "redis://localhost:1", Rules: rules, MaxCapturedRows: -1}, []string{"negative"}},
+		"replica of ours":  {wtcache.Config{RedisURL: "redis://localhost:1", Rules: rules, ReadReplica: openOff(t)}, []string{"ReadReplica", "pgx"}},
 		"tiny timeout":     {wtcache.Config{RedisURL: "redis://localhost:1", Rules: rules, RedisTimeout: 1}, []string{"millisecond"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,5 +150,34 @@ func TestConfigFaultsInCode(t *testing.T) {
 				t.Errorf("got %v, want ErrConfig with %q", err, c.words)
 			}
 		})
+	}
+}
+
+// openOff opens a *sql.DB through wtcache.
+func openOff(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := wtcache.OpenDB(pgxConnector(t, "postgres://localhost/d"), wtcache.Config{Mode: wtcache.ModeOff})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// The replica's DSN has a password, too, and what is wrong with it may be the password.
+func TestConfigHidesTheReplicaPassword(t *testing.T) {
+	clearEnvironment(t)
+	for _, bad := range []string{
+		"postgres://user:hunter2@localhost:port/d", "postgres://user:hun/ter2@localhost/d", "postgres://user:hun%ter2@localhost/d",
+		"host=h password='hunter2", "user:hunter2@localhost", "host=h password=hunter2 wtcache_mode=off", "host=h password=hunter2 sslmode=nosuch",
+	} {
+		_, err := wtcache.NewConnector(pgxConnector(t, "postgres://localhost/d"), wtcache.Config{
+			RedisURL: "redis://localhost:1", Rules: mockRules(""), ReadReplicaDSN: bad,
+		})
+		if !errors.Is(err, wtcache.ErrConfig) {
+			t.Errorf("%q: %v is no ErrConfig", bad, err)
+		} else if strings.Contains(err.Error(), "hun") || strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%q: the error tells of the password: %v", bad, err)
+		}
 	}
 }

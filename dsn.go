@@ -43,6 +43,14 @@ var settings = map[string]func(*Config, string) error{
 		}
 		return nil
 	},
+	"wtcache_read_replica": func(c *Config, v string) error { c.ReadReplicaDSN = v; return nil },
+	"wtcache_read_replica_applied": func(c *Config, v string) error {
+		if v != "true" && v != "false" {
+			return fmt.Errorf("%q is neither true nor false", v)
+		}
+		c.ReadReplicaApplied = v == "true"
+		return nil
+	},
 }
 
 func parseDuration(v string) (time.Duration, error) {

@@ -28,6 +28,7 @@ type engine struct {
 	flights  flights
 	standby  *standby // nil where there is none
 	stats    counters
+	standby  *standby // nil where there is none
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
 	// session was probed under another one probes again. It is current while no change
@@ -114,6 +115,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(configErrorf("%w", err), e.closeRedis())
 	}
+	e.standby = newStandby(cfg, e.once)
 	return e, nil
 }
 
@@ -138,7 +140,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.doubts.close() // before what it settles with
-	return errors.Join(e.sync.Close(), e.closeRedis())
+	return errors.Join(e.sync.Close(), e.closeRedis(), e.standby.close())
 }
 
 func (e *engine) closeRedis() error {

@@ -108,6 +108,11 @@ func (p *postgres) configure(opts PostgresOptions) error {
 		"dynamic_shared_memory_type": "mmap",
 	}
 	maps.Copy(settings, opts.Settings)
+	return p.set(settings)
+}
+
+// set appends lines to postgresql.conf, where the last line of a setting counts.
+func (p *postgres) set(settings map[string]string) error {
 	var conf strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&conf, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
