@@ -28,7 +28,6 @@ type engine struct {
 	flights  flights
 	standby  *standby // nil where there is none
 	stats    counters
-	standby  *standby // nil where there is none
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
 	// session was probed under another one probes again. It is current while no change

@@ -28,21 +28,35 @@ func (r row) reading() reading { return reading{payload: r.payload, found: r.fou
 // readRows takes rows from the database, in one statement and one snapshot, with the very payload
 // expression that writes use. The rows are in the order of asks.
 func (c *Cache) readRows(ctx context.Context, t target, asks []asked) ([]row, error) {
-	if conn, done := c.engine.standby.reading(ctx, c.db); conn != nil {
-		defer done()
-		c.engine.stats.databaseReads.Add(1)
-		rows, err := queryRows(ctx, conn, t, asks)
-		if err == nil {
-			return rows, nil
-		}
-		// The primary knows what there is to say of it.
+	if rows, ok := c.standbyRows(ctx, t, asks); ok {
+		return rows, nil
 	}
 	c.engine.stats.databaseReads.Add(1)
 	rows, err := queryRows(ctx, c.db, t, asks)
 	for i := range rows {
-		rows[i].unproved = rows[i].unproved || rows[i].standby
+		rows[i].unproved = rows[i].standby
 	}
 	return rows, err
+}
+
+// standbyRows takes them from a read replica, if there is one that has all that was
+// committed up to now.
+func (c *Cache) standbyRows(ctx context.Context, t target, asks []asked) ([]row, bool) {
+	s := c.engine.standby
+	conn, done := s.reading(ctx, c.db)
+	defer done()
+	if conn == nil {
+		return nil, false
+	}
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	rows, err := queryRows(bounded, conn, t, asks)
+	if err != nil {
+		s.failed(ctx, err)
+		return nil, false
+	}
+	c.engine.stats.databaseReads.Add(1)
+	return rows, true
 }
 
 // queryRows asks one server.

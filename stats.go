@@ -44,6 +44,9 @@ type Stats struct {
 	Hits, ReplicaHits, Misses, Fills, Bypasses, Shared uint64
 	// DatabaseReads are statements that the readers sent.
 	DatabaseReads uint64
+	// How it went with the read replica (Config.ReadReplica): it was read; it had not
+	// replayed enough in time; it could not be asked, or must not be used.
+	ReplicaReads, ReplicaBehind, ReplicaUnavailable uint64
 
 	// Redis holds the counters of the protocol itself.
 	Redis cachesync.Stats
@@ -89,6 +92,7 @@ func (e *engine) snapshot() Stats {
 		Fills: c.fills.Load(), Bypasses: c.bypasses.Load(), Shared: c.shared.Load(),
 		DatabaseReads: c.databaseReads.Load(),
 	}
+	s.ReplicaReads, s.ReplicaBehind, s.ReplicaUnavailable = e.standby.counts()
 	if e.sync != nil {
 		s.Redis = e.sync.Stats()
 	}
