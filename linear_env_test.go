@@ -24,9 +24,9 @@ import (
 )
 
 var (
-	linearSeed = flag.Uint64("linear.seed", 0, "seed of the linearizability tests; 0 draws one, which is logged")
+	linearSeed = flag.Uint64("linear.seed", 0, "seed of the linearizability tests (of choices and delays, not of their order); 0 draws one and logs it")
 	linearOps  = flag.Int("linear.ops", 3600, "operations of each linearizability test")
-	linearLong = flag.Duration("linear.long", 0, "go on with each linearizability test for so long; give -timeout 0 with it")
+	linearLong = flag.Duration("linear.long", 0, "go on with each linearizability test for so long, and look for what rarely shows, too; give -timeout 0 with it")
 )
 
 // A round is a history of its own, on rows of its own, so that Porcupine ends soon.
@@ -79,16 +79,16 @@ func newLinearShop(t *testing.T, setup linearSetup) *linearShop {
 		p.rdb.AddHook(s.delays.Hook())
 		p.plain = sql.OpenDB(s.held(nil))
 		t.Cleanup(func() { _ = p.plain.Close() })
-		s.open(p.db)
-		s.open(p.plain)
+		s.connect(p.db)
+		s.connect(p.plain)
 		s.processes = append(s.processes, p)
 	}
 	s.delays.Begin()
 	return s
 }
 
-// open has the pool open the connections that the clients will need, so that nobody is done before others have begun.
-func (s *linearShop) open(db *sql.DB) {
+// connect has the pool open the connections that the clients will need, so that nobody is done before others have begun.
+func (s *linearShop) connect(db *sql.DB) {
 	s.t.Helper()
 	db.SetMaxIdleConns(linearClients)
 	for range linearClients / linearProcesses {
