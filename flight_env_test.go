@@ -254,7 +254,13 @@ func (a *airport) reset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.mark()
+}
+
+// mark begins to count anew.
+func (a *airport) mark() {
 	a.selects.Store(0)
+	a.most.Store(0)
 	a.before = a.stats()
 }
 
@@ -375,11 +381,11 @@ func (a *airport) other() *cachesync.Client {
 	return c
 }
 
-// formatOf gives a format by the name that rules have for it.
+// formatOf gives a format by the name that rules have for it; "" is the default.
 func formatOf(t testing.TB, name string) cachesync.Format {
 	t.Helper()
 	for _, f := range []cachesync.Format{cachesync.Envelope, cachesync.Plain, cachesync.Hash, cachesync.Versioned} {
-		if f.String() == name {
+		if f.String() == name || name == "" {
 			return f
 		}
 	}
