@@ -60,6 +60,7 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 			there = append(there, f)
 		case l.State == cachesync.LeaseTaken && !last:
 			taken = append(taken, f)
+			f.hold()
 		default:
 			f.lease = l
 			ready = append(ready, f)
@@ -68,6 +69,15 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 	b.cache.engine.stats.hits.Add(uint64(len(there)))
 	fl.land(there)
 	return ready, taken
+}
+
+// hold tells the riders that another process has the lease.
+func (f *flight) hold() {
+	select {
+	case <-f.held:
+	default:
+		close(f.held)
+	}
 }
 
 // read takes the flights' rows from the database, fills what may be filled, and lands.
