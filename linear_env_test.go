@@ -44,6 +44,7 @@ type linearShop struct {
 	seed      uint64
 	delays    *linear.Delays
 	processes []*ledger
+	coarse    *ledger // another process, whose COMMITs are not lost: in doubt, a coarse write keeps readers from filling for a fence's life
 	rounds    int
 	reads     []linearRead
 	writes    []linearWrite
@@ -64,27 +65,38 @@ func newLinearShop(t *testing.T, setup linearSetup) *linearShop {
 	t.Logf("-linear.seed=%d", s.seed)
 	s.delays = linear.NewDelays(s.seed, 4, 30*time.Millisecond)
 	s.delays.CutCommits(5)
+	calm := linear.NewDelays(s.seed+1, 4, 30*time.Millisecond)
 	if _, err := s.plain.Exec("CREATE VIEW shown AS SELECT * FROM accounts"); err != nil {
 		t.Fatal(err)
 	}
-	hook := s.delays.Hook()
-	if setup.off != nil {
-		hook = setup.off.hook(t, hook)
-	}
 	for i := range linearProcesses {
-		p := s.beside(ledgerSetup{
-			format: setup.formats[i%len(setup.formats)], rule: "via: [" + s.schema + ".shown]\n" + setup.rule, hook: hook, base: s.held,
-		})
+		p := s.process(setup, i, s.delays)
 		p.rdb = redisClient(t, testenv.RealRedis(t))
 		p.rdb.AddHook(s.delays.Hook())
-		p.plain = sql.OpenDB(s.held(nil))
+		p.plain = sql.OpenDB(s.held(s.delays))
 		t.Cleanup(func() { _ = p.plain.Close() })
 		s.connect(p.db)
 		s.connect(p.plain)
 		s.processes = append(s.processes, p)
 	}
+	s.coarse = s.process(setup, 0, calm)
+	s.connect(s.coarse.db)
 	s.delays.Begin()
+	calm.Begin()
 	return s
+}
+
+// process opens the table once more through the driver.
+func (s *linearShop) process(setup linearSetup, i int, delays *linear.Delays) *ledger {
+	s.t.Helper()
+	hook := delays.Hook()
+	if setup.off != nil {
+		hook = setup.off.hook(s.t, hook)
+	}
+	return s.beside(ledgerSetup{
+		format: setup.formats[i%len(setup.formats)], rule: "via: [" + s.schema + ".shown]\n" + setup.rule, hook: hook,
+		base: func(driver.Connector) driver.Connector { return s.held(delays) },
+	})
 }
 
 // connect has the pool open the connections that the clients will need, so that nobody is done before others have begun.
@@ -104,12 +116,12 @@ func (s *linearShop) connect(db *sql.DB) {
 }
 
 // held opens connections to Postgres that are held up.
-func (s *linearShop) held(driver.Connector) driver.Connector {
+func (s *linearShop) held(delays *linear.Delays) driver.Connector {
 	cfg, err := pgx.ParseConfig(s.dsn)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg.DialFunc = s.delays.Dial(cfg.DialFunc)
+	cfg.DialFunc = delays.Dial(cfg.DialFunc)
 	return stdlib.GetConnector(*cfg)
 }
 
@@ -296,7 +308,7 @@ func evict(ctx context.Context, p *ledger, id int) (int, bool, error) {
 // sum gives the counters of all processes together.
 func (s *linearShop) sum() (sum wtcache.Stats) {
 	s.t.Helper()
-	for _, p := range s.processes {
+	for _, p := range append(s.processes, s.coarse) {
 		one := p.stats()
 		sum.FenceFirst += one.FenceFirst
 		sum.LockFirst += one.LockFirst
@@ -315,7 +327,7 @@ func (s *linearShop) sum() (sum wtcache.Stats) {
 // wantNoReports: nothing went wrong that the test did not do itself.
 func (s *linearShop) wantNoReports() {
 	s.t.Helper()
-	for _, p := range s.processes {
+	for _, p := range append(s.processes, s.coarse) {
 		for _, err := range p.heard.reported() {
 			if !strings.Contains(err.Error(), "in doubt") {
 				s.t.Error(err)

@@ -73,7 +73,7 @@ var wrongCaches = []wrongCache{
 	{"a fence that does not delete the value", "envelope", nil, linearWrites, &switchedOff{"fence", "remove()\nreturn live + 1", "return live + 1"}},
 }
 
-// rarelyWrong show in one round of several only. The explorer of the scripts finds each of them at once.
+// rarelyWrong show in one round of many, so give -linear.long minutes. The explorer of the scripts finds each of them for certain.
 var rarelyWrong = []wrongCache{
 	{"a fence that leaves a lease alive", "hash", nil, linearWrites, &switchedOff{"fence", "if state == 'lease' then redis.call('DEL', ctl) end", "if state == 'lease' then remove() return 1 end"}},
 	{"a fence that another's leaves clean", "envelope", nil, linearWrites, &switchedOff{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}},

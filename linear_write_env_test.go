@@ -23,7 +23,7 @@ var linearWrites = []linearWrite{
 	{"by a predicate", 12, write(linear.Update, "UPDATE accounts SET n = $2 WHERE abs(id) = $1")},
 	{"with RETURNING", 6, write(linear.Update, "UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n")},
 	{"through a view", 6, write(linear.Update, "UPDATE shown SET n = $2 WHERE id = $1")},
-	{"coarse", 6, write(linear.Update, "WITH w AS (UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n) SELECT n FROM w")},
+	{coarseName, 6, write(linear.Update, "WITH w AS (UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n) SELECT n FROM w")},
 	{"upsert", 6, write(linear.Upsert, upsertOne)},
 	{"insert", 12, write(linear.Insert, "INSERT INTO accounts (id, n) VALUES ($1, $2) ON CONFLICT DO NOTHING")},
 	{"delete", 8, write(linear.Delete, "DELETE FROM accounts WHERE id = $1 AND $2::int IS NOT NULL")},
@@ -31,6 +31,8 @@ var linearWrites = []linearWrite{
 	{"transaction", 10, inTx(endCommit, 2)},
 	{"rolled back", 6, inTx(endRollback, 2)},
 }
+
+const coarseName = "coarse"
 
 const upsertOne = "INSERT INTO accounts (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = excluded.n"
 
@@ -50,8 +52,12 @@ func write(kind linear.Kind, text string) func(*linearClient, string) error {
 	return func(c *linearClient, name string) error {
 		ctx := context.Background()
 		o := linear.Op{Client: c.number, Key: c.some(1)[0], Kind: kind, Value: c.history.Draw(), Way: name}
+		db := c.process.db
+		if name == coarseName {
+			db = c.shop.coarse.db
+		}
 		o.Call = c.history.Now()
-		written, err := run(ctx, c.process.db, text, o.Key, o.Value)
+		written, err := run(ctx, db, text, o.Key, o.Value)
 		switch {
 		case err == nil && written:
 			c.history.Add(o)

@@ -73,7 +73,7 @@ func byHand(name string, then func(ctx context.Context, p *ledger, id, n int) er
 // coarseWrites are those that the barrier is there for.
 func coarseWrites() (coarse []linearWrite) {
 	for _, w := range linearWrites {
-		if strings.HasPrefix(w.name, "coarse") {
+		if w.name == coarseName {
 			coarse = append(coarse, w)
 		}
 	}
