@@ -26,7 +26,7 @@ import (
 var (
 	linearSeed = flag.Uint64("linear.seed", 0, "seed of the linearizability tests (of choices and delays, not of their order); 0 draws one and logs it")
 	linearOps  = flag.Int("linear.ops", 3600, "operations of each linearizability test")
-	linearLong = flag.Duration("linear.long", 0, "go on with each linearizability test for so long, and look for what rarely shows, too; give -timeout 0 with it")
+	linearLong = flag.Duration("linear.long", 0, "go on with each linearizability test for so long, give -timeout 0 with it")
 )
 
 // A round is a history of its own, on rows of its own, so that Porcupine ends soon.
@@ -277,6 +277,33 @@ func readThrough(ctx context.Context, p *ledger, id int) (int, bool, error) {
 	var a account
 	_, err := p.cache.Get(ctx, "accounts", &a, id)
 	return a.N, true, err
+}
+
+// readAs reads through a Reader with options.
+func readAs(opts ...wtcache.ReadOption) rowReader {
+	return func(ctx context.Context, p *ledger, id int) (int, bool, error) {
+		r, err := wtcache.ReaderOf[account](p.db, "accounts", opts...)
+		if err != nil {
+			return 0, false, err
+		}
+		a, err := r.Get(ctx, id)
+		return a.N, true, err
+	}
+}
+
+func readMany(ctx context.Context, p *ledger, ids []int) (map[int]int, error) {
+	r, err := wtcache.ReaderOf[account](p.db, "accounts")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.GetMany(ctx, wtcache.Keys(ids)...)
+	seen := map[int]int{}
+	for i, row := range rows {
+		if seen[ids[i]] = linear.Absent; row.Found {
+			seen[ids[i]] = row.Value.N
+		}
+	}
+	return seen, err
 }
 
 // readUnawareOf counts as a read where it finds something.

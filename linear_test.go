@@ -1,20 +1,25 @@
 package wtcache_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/internal/linear"
 )
 
 // linearReads are the ways to read that have to be linearizable, all of them in one history. A new way of the reader is one
 // more line.
 var linearReads = []linearRead{
-	{"Cache.Get", 24, 1, oneRow(readThrough)},
+	{"Cache.Get", 10, 1, oneRow(readThrough)},
+	{"Reader.Get", 8, 1, oneRow(readAs())},
+	{"GetMany", 6, 3, readMany},
+	{"MaxAge", 2, 1, oneRow(readAs(wtcache.MaxAge(5 * time.Millisecond)))},
+	{"WaitForFill(0)", 2, 1, oneRow(readAs(wtcache.WaitForFill(0)))},
+	{"Fresh", 1, 1, oneRow(readAs(wtcache.Fresh()))},
 	{"GET", 4, 1, oneRow(readUnawareOf)},
 	{"SELECT", 4, 1, oneRow(readTable)},
 	{"eviction", 2, 1, oneRow(evict)},
@@ -30,6 +35,7 @@ func TestLinearizable(t *testing.T) {
 		{formats: []string{"hash"}},
 		{formats: []string{"versioned"}},
 		{formats: []string{"versioned", "hash", "plain"}},
+		{formats: []string{"envelope", "versioned"}, rule: "negative_ttl: 1s\n"},
 	} {
 		t.Run(strings.TrimSpace(strings.Join(setup.formats, " beside ")+" "+setup.rule), func(t *testing.T) {
 			t.Parallel()
@@ -73,21 +79,9 @@ var wrongCaches = []wrongCache{
 	{"a fence that does not delete the value", "envelope", nil, linearWrites, &switchedOff{"fence", "remove()\nreturn live + 1", "return live + 1"}},
 }
 
-// rarelyWrong show in one round of many, so give -linear.long minutes. The explorer of the scripts finds each of them for certain.
-var rarelyWrong = []wrongCache{
-	{"a fence that leaves a lease alive", "hash", nil, linearWrites, &switchedOff{"fence", "if state == 'lease' then redis.call('DEL', ctl) end", "if state == 'lease' then remove() return 1 end"}},
-	{"a fence that another's leaves clean", "envelope", nil, linearWrites, &switchedOff{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}},
-	{"a lease granted under a fence", "versioned", nil, linearWrites, &switchedOff{"lease", "if control() ~= 'none' then return {'bypass'} end", ""}},
-	{"a fill under no lease", "plain", nil, linearWrites, &switchedOff{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() == 'fence' then return 0 end"}},
-}
-
 // The same harness must find what is wrong with caches that are known to be wrong, or what it says of this one proves nothing.
 func TestWhatIsNotLinearizable(t *testing.T) {
-	caches := wrongCaches
-	if *linearLong > 0 {
-		caches = slices.Concat(caches, rarelyWrong)
-	}
-	for _, c := range caches {
+	for _, c := range wrongCaches {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newLinearShop(t, linearSetup{formats: []string{c.format}, off: c.off})

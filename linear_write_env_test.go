@@ -28,8 +28,8 @@ var linearWrites = []linearWrite{
 	{"insert", 12, write(linear.Insert, "INSERT INTO accounts (id, n) VALUES ($1, $2) ON CONFLICT DO NOTHING")},
 	{"delete", 8, write(linear.Delete, "DELETE FROM accounts WHERE id = $1 AND $2::int IS NOT NULL")},
 	{"refused by COMMIT", 4, refusedWrite},
-	{"transaction", 10, inTx(endCommit, 2)},
-	{"rolled back", 6, inTx(endRollback, 2)},
+	{"transaction", 10, linearTx(endCommit, 2)},
+	{"rolled back", 6, linearTx(endRollback, 2)},
 }
 
 const coarseName = "coarse"
@@ -106,7 +106,7 @@ const (
 )
 
 // inTx writes so many rows in one transaction.
-func inTx(commit bool, rows int) func(*linearClient, string) error {
+func linearTx(commit bool, rows int) func(*linearClient, string) error {
 	return func(c *linearClient, name string) error {
 		ctx := context.Background()
 		hurried := c.r.IntN(8) == 0 // its context ends on the way, perhaps during COMMIT
