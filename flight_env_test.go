@@ -77,6 +77,13 @@ func (s *stop) await(t testing.TB) {
 	await(t, "a request at "+s.String(), s.arrived)
 }
 
+// disarm takes a stop away at which nobody has arrived yet.
+func (w *lookout) disarm(s *stop) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stops = slices.DeleteFunc(w.stops, func(other *stop) bool { return other == s })
+}
+
 // pass stands if a stop was armed for this.
 func (w *lookout) pass(m moment, keys ...string) {
 	w.mu.Lock()
@@ -184,6 +191,7 @@ type airport struct {
 type airportSetup struct {
 	format, rule string
 	redis        string
+	deaf         bool // the Redis client does not heed contexts
 	config       func(*wtcache.Config)
 }
 
@@ -200,7 +208,7 @@ func newAirport(t *testing.T, s airportSetup) *airport {
 		config: func(c *wtcache.Config) {
 			patient(c)
 			c.FillWait = 4 * patience
-			client := crowdedRedis(t, s.redis)
+			client := crowdedRedis(t, s.redis, s.deaf)
 			client.AddHook(a.lookout)
 			c.Redis = client
 			if s.config != nil {
@@ -217,12 +225,13 @@ func newAirport(t *testing.T, s airportSetup) *airport {
 }
 
 // crowdedRedis is a client for which many may wait.
-func crowdedRedis(t testing.TB, url string) *redis.Client {
+func crowdedRedis(t testing.TB, url string, deaf bool) *redis.Client {
 	t.Helper()
 	o, err := crowdedOptions(url)
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.ContextTimeoutEnabled = !deaf
 	client := redis.NewClient(o)
 	t.Cleanup(func() { _ = client.Close() })
 	return client

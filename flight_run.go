@@ -35,7 +35,8 @@ func (b *batch) run() {
 			return
 		}
 		select {
-		case <-b.ctx.Done(): // its riders have left; the next question ends at once
+		case <-b.ctx.Done():
+			return // nobody rides, nor ever will
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 		pause = min(2*pause, fillPauseMax)
@@ -52,7 +53,9 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 	}
 	fl.sends(some)
 	var there []*flight
-	for i, l := range b.cache.engine.sync.Leases(b.ctx, keys, b.target.wanted(b.maxAge)) {
+	// Beyond the riders' patience, as a lease whose answer is lost cannot be given back.
+	ctx := context.WithoutCancel(b.ctx)
+	for i, l := range b.cache.engine.sync.Leases(ctx, keys, b.target.wanted(b.maxAge)) {
 		f := some[i]
 		switch {
 		case l.State == cachesync.LeaseValue:

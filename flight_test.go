@@ -3,8 +3,12 @@ package wtcache_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"testing"
+	"testing/fstest"
+
+	"github.com/wtcache/wtcache"
 )
 
 // commits are writes of account 1, which is 1 before. Each is complete and acknowledged
@@ -205,5 +209,27 @@ func TestReadersShareTheNextRead(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A key that turns out not to be unique is an error, for the second reader as for the
+// first: one of its rows must not have become the entry.
+func TestNotUniqueIsNeverFilled(t *testing.T) {
+	for _, negative := range []string{"", "negative_ttl: 1m\n"} {
+		l := newLedger(t, ledgerSetup{rule: negative, config: func(c *wtcache.Config) {
+			file := c.Rules.(fstest.MapFS)["accounts.yaml"]
+			byN := "entries:\n  - {name: by_id, key: $1{id}\"}\n  - {name: by_n, key: ${1}by-n:{n}\", strategy: invalidate}"
+			file.Data = regexp.MustCompile(`key: (".*)\{id\}"`).ReplaceAll(file.Data, []byte(byN))
+		}})
+		var one account
+		for i := range 3 {
+			if read, err := l.cache.Get(ctx0, "accounts.by_n", &one, 0); err == nil {
+				t.Errorf("%q: reader %d of a key with 9 rows got %+v (from the cache: %v)", negative, i+1, one, read.FromCache)
+			}
+		}
+		l.exec("DELETE FROM accounts WHERE id > 1")
+		if read, err := l.cache.Get(ctx0, "accounts.by_n", &one, 0); err != nil || read.FromCache {
+			t.Errorf("%q: now that it is unique: %+v, %v", negative, read, err)
+		}
 	}
 }

@@ -252,6 +252,24 @@ func TestStampedeWithoutRedis(t *testing.T) {
 	}
 }
 
+// A transaction reads its rows itself where Redis cannot be asked.
+func TestReadInTxWithoutRedis(t *testing.T) {
+	server := ownRedis(t)
+	a := newAirport(t, airportSetup{redis: server.URL})
+	a.warm(1, 2)
+	server.Kill()
+	tx, err := a.db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	for i, by := range []byWay{byCache, byTwo} {
+		if g := by(context.Background(), a, wtcache.In(tx)); g.err != nil || !g.found || g.n != 1 {
+			t.Errorf("way %d: a reader got %+v", i, g)
+		}
+	}
+}
+
 // One batch may meet a key in every state. Each row must be right and at its place, with
 // one statement for those that may be filled and one for those that Redis must not be
 // asked for.
