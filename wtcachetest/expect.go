@@ -52,7 +52,8 @@ func (c *Cache) lastStore(key string) *operation {
 	return nil
 }
 
-// ExpectAbsent says that readers find nothing under the keys, for whatever reason.
+// ExpectAbsent says that readers find nothing under the keys, for whatever reason. The
+// `null` of negative_ttl is something: see ExpectFilled.
 func (c *Cache) ExpectAbsent(keys ...string) {
 	c.t.Helper()
 	for _, key := range keys {
