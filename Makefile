@@ -5,10 +5,12 @@ PKGS        ?= ./...
 TESTFLAGS   ?=
 # Tests at a time in a package: they wait for servers and for fences more than they compute.
 PARALLEL    ?= 6
-TIMEOUT     ?= 20m
+TIMEOUT     ?= 40m
 FUZZTIME    ?= 30s
 BENCHTIME   ?= 1s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# The release of Go whose new driver interfaces are behind a build tag. The go command downloads it.
+GONEXT      ?= go1.27.0
 WITHSERVERS := bin/withservers
 
 .DEFAULT_GOAL := help
@@ -42,6 +44,15 @@ race: servers $(WITHSERVERS) ## every test, with the race detector
 integration: servers $(WITHSERVERS) ## every test, never from the test cache; a missing server is a failure
 	@echo "==> go test -race -count=1 $(PKGS), servers required"
 	@WTCACHE_TEST_REQUIRE=1 $(WITHSERVERS) -- $(GO) test -race -count=1 -parallel $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) $(PKGS)
+
+.PHONY: go127
+go127: servers $(WITHSERVERS) ## vet and the conformance suite under Go 1.27, which is downloaded
+	@echo "==> $(GONEXT): go vet $(PKGS) and the conformance suite"
+	@GOTOOLCHAIN=$(GONEXT) $(GO) version
+	@files=$$(GOTOOLCHAIN=$(GONEXT) $(GO) list -f '{{.GoFiles}}' . ./internal/drivertest ./internal/fakedriver | grep -Ec '[[ ](rows|scan|scanner)_go1\.27\.go'); \
+		if [ "$$files" != 3 ]; then echo "$(GONEXT) does not build the files for Go 1.27"; exit 1; fi
+	@GOTOOLCHAIN=$(GONEXT) $(GO) vet $(PKGS)
+	@GOTOOLCHAIN=$(GONEXT) WTCACHE_TEST_REQUIRE=1 $(WITHSERVERS) -- $(GO) test -count=1 -parallel $(PARALLEL) -timeout $(TIMEOUT) -run '^TestConformance' . ./internal/drivertest ./internal/fakedriver
 
 .PHONY: fuzz
 fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)

@@ -3,6 +3,7 @@ package wtcache_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -53,10 +54,13 @@ type child struct {
 
 	Readers int  // read account 1 by so many readers at once, when the standard input ends
 	Held    bool // and say so once all of them wait
+
+	Fence time.Duration // childFence by default
 }
 
-// Fences of a child live long enough for its calls to Redis on a busy machine.
-const childFence, childTimeout = 4 * time.Second, time.Second
+// Fences of a child live long enough for its calls to Redis on a busy machine, each of which has a quarter of that time. A
+// fence that is not acknowledged is owed, and what a process owes dies with it: that is another promise's subject.
+const childFence, childFenceOfMany = 4 * time.Second, 20 * time.Second
 
 func beChild(text []byte) error {
 	var c child
@@ -102,9 +106,10 @@ func (c *child) open() (*sql.DB, error) {
 	if c.Request > 0 {
 		rdb.AddHook(&killer{at: int64(c.Request)})
 	}
+	life := cmp.Or(c.Fence, childFence)
 	return wtcache.OpenDB(stdlib.GetConnector(*base), wtcache.Config{
 		Redis: rdb, Rules: fstest.MapFS{"accounts.yaml": {Data: []byte(c.Rules)}},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FenceLife: childFence, RedisTimeout: childTimeout,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FenceLife: life, RedisTimeout: life / 4,
 	})
 }
 
@@ -124,6 +129,9 @@ func (c *child) run(db *sql.DB) error {
 	if c.Point != "" {
 		wtcache.CrashPoints(func(point string) {
 			if point == c.Point {
+				if s, err := wtcache.StatsOf(db); err != nil || s.Redis.FenceFailures > 0 {
+					fmt.Fprintf(os.Stderr, "the child could not fence in time: %v, %+v\n", err, s.Redis)
+				}
 				die()
 			}
 		})

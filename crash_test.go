@@ -73,7 +73,7 @@ var paths = []path{
 	{name: "implicit transaction", child: child{Texts: []string{setOne + "; UPDATE unruled SET n = 1"}}, alike: true, points: points(upToCommit, afterIt)},
 	{name: "fence first", requests: 2, child: child{Texts: []string{setOne}}, points: points("keys fenced,fenced", afterIt)},
 	{name: "lock first", requests: 2, child: child{Texts: []string{setOne + " AND n >= 0 OR id < 0"}}, points: points("written", upToCommit, afterIt)},
-	{name: "many keys", requests: 4, child: child{Tx: true, Texts: []string{"UPDATE accounts SET n = 1"}}, points: points(upToCommit, afterIt), many: true},
+	{name: "many keys", requests: 4, child: child{Tx: true, Texts: []string{"UPDATE accounts SET n = 1"}, Fence: childFenceOfMany}, points: points(upToCommit, afterIt), many: true},
 	{name: "coarse", requests: 7, child: child{Texts: []string{coarseOne}}, points: points("written,settled,keys fenced,barred,fenced", afterIt)},
 	{name: "keys and coarse", requests: 10, child: child{Tx: true, Texts: []string{setOne, "WITH u AS (UPDATE accounts SET n = 1 WHERE id = 2) SELECT 1"}},
 		points: points("settled,keys fenced,barred,fenced", afterIt)},
