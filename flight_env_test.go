@@ -326,6 +326,11 @@ func byTwo(ctx context.Context, a *airport, opts ...wtcache.ReadOption) got {
 	return only(a.reader.With(opts...).GetMany(ctx, 2, 1))
 }
 
+// byFresh leaves Redis alone.
+func byFresh(ctx context.Context, a *airport, opts ...wtcache.ReadOption) got {
+	return byCache(ctx, a, append(opts, wtcache.Fresh())...)
+}
+
 // only gives the last of the rows, which must be account 1's.
 func only(rows []wtcache.Row[account], err error) got {
 	if err != nil {
