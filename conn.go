@@ -31,6 +31,7 @@ type conn struct {
 	engine *engine
 	base   baseConn
 	pgx    *pgx.Conn // nil where the base is not pgx
+	alone  bool      // the engine is this connection's own
 	server string    // its incarnation when the connection was opened; "" where not known
 
 	gen          *generation
@@ -139,8 +140,17 @@ func (c *conn) reach() driver.Conn {
 func (c *conn) Close() error {
 	c.reconcile()
 	c.tx = txState{}
-	return c.base.conn.Close()
+	err := c.base.conn.Close()
+	if c.alone {
+		if eerr := c.engine.close(); err == nil {
+			err = eerr
+		}
+	}
+	return err
 }
+
+// ownEngine makes the engine end with the connection.
+func (c *conn) ownEngine() { c.alone = true }
 
 // Ping forwards; a base without Pinger counts as alive, as in database/sql.
 func (c *conn) Ping(ctx context.Context) error {
