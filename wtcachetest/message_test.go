@@ -135,7 +135,7 @@ func TestContradictionsFailTheTest(t *testing.T) {
 		}
 		var u row
 		_, _ = reader.Get(context.Background(), "users", &u, 9)
-	}), "user:9 is read from public.users, since it is not in the cache", `cache.Rows("users", …)`)
+	}), "a reader takes user:9 from public.users, since the cache does not have it", `cache.Rows("users", …)`)
 }
 
 // A failed expectation shows what happened instead.

@@ -105,7 +105,7 @@ func (c *conn) read(q question, args []driver.NamedValue) (driver.Rows, error) {
 	}
 	content, known := c.content(t)
 	if !known {
-		err = fmt.Errorf("wtcachetest: %s is read from %s, since it is not in the cache or the reader goes past it, and the test does not say what the table holds; say it before by cache.Rows(%q, …)",
+		err = fmt.Errorf("wtcachetest: a reader takes %s from %s, since the cache does not have it or is passed over, and the test does not say what the table holds; say it before by cache.Rows(%q, …)",
 			enumerated(o.read), t.name, t.name.Table)
 		c.cache.lines.fail(err)
 		return nil, err

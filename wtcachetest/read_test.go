@@ -115,6 +115,24 @@ func TestReadByAge(t *testing.T) {
 	cache.ExpectOps("read user:7 from public.users")
 }
 
+// Without Redis the same code is served from the table, and stores nothing.
+func TestReadWithoutRedis(t *testing.T) {
+	t.Parallel()
+	db, _, cache := shop(t)
+	cache.Put("users", row{"id": 7, "name": "Bob"})
+	cache.Rows("users", row{"id": 7, "name": "Ann"}, row{"id": 8, "name": "Cid"})
+	reader := users(t, db)
+
+	cache.Down()
+	wantUser(t, reader, 7, "Ann", false)
+	if rows, err := reader.GetMany(t.Context(), 7, 8); err != nil || rows[1].Value.Name != "Cid" {
+		t.Errorf("without Redis two rows are %+v, %v", rows, err)
+	}
+	cache.Up()
+	cache.ExpectOps("read user:7 from public.users", "read user:7, user:8 from public.users")
+	wantUser(t, reader, 7, "Bob", true)
+}
+
 // Code that reads inside its own transaction is given what that has written, and nobody
 // else is.
 func TestReadInTransaction(t *testing.T) {
@@ -198,7 +216,7 @@ func TestReadsThatFailTheTest(t *testing.T) {
 		if _, err := users(t, db).GetMany(context.Background(), 7, 8, 9); err == nil {
 			t.Errorf("the code under test went on")
 		}
-	}), "wtcachetest: user:7, user:9 is read from public.users", `cache.Rows("users", …)`)
+	}), "wtcachetest: a reader takes user:7, user:9 from public.users", `cache.Rows("users", …)`)
 	mentions(t, failure(t, func(t testing.TB) {
 		db, _, cache := shop(t)
 		cache.Rows("users", row{"id": 7})
@@ -224,7 +242,7 @@ func TestReadsThatFailTheTest(t *testing.T) {
 			all.Go(func() { _, _ = reader.Get(context.Background(), i%3) })
 		}
 		all.Wait()
-	}), "user:0 is read from public.users", "user:1 is read", "user:2 is read")
+	}), "a reader takes user:0 from", "takes user:1", "takes user:2")
 }
 
 // A read that goes on when its caller does not wait any longer must not reach a test that has

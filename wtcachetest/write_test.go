@@ -190,7 +190,7 @@ CREATE TABLE users (id bigint PRIMARY KEY, name text, group_id bigint REFERENCES
 				t.Errorf("%s: the reader still finds %v", statement, u)
 			}
 		})
-		mentions(t, said, "user:1 is not in the cache and is read from public.users")
+		mentions(t, said, "a reader takes user:1 from public.users, since the cache does not have it")
 		if strings.Contains(said, "after a rollback") || strings.Contains(said, "still finds") {
 			t.Error(said)
 		}
