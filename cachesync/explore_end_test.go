@@ -42,6 +42,9 @@ func (x *turn) acknowledge(n *state, i int) {
 	if l.flags&queued != 0 {
 		x.owe(n, i)
 	}
+	if x.off.applyBeforeReturn {
+		x.returns(n, i)
+	}
 	if x.off.commitBeforeApply && p.kind == lockFirst {
 		x.finish(n, i)
 	}
@@ -80,7 +83,9 @@ func (x *turn) ask(i int) {
 		n = *x.s
 		n.p[i].pc = wApply
 		for _, u := range x.fenced(i) {
-			n.p[i].bare |= 1 << u
+			if !x.off.finishedBare {
+				n.p[i].bare |= 1 << u
+			}
 		}
 		x.step(&n, i, "asks, and learns only that it is over")
 	}
@@ -107,7 +112,7 @@ func (x *turn) doubtEventual(i int) {
 		x.exec(&n, request{op: opInvalidate, unit: uint8(k)})
 	}
 	n.p[i].done = 1
-	if again {
+	if again || x.off.absentTwice {
 		n.p[i].done, n.p[i].pc = 0, wEnd
 	}
 	x.step(&n, i, "makes its keys absent:")
@@ -116,8 +121,8 @@ func (x *turn) doubtEventual(i int) {
 // applyAll ends the fence after COMMIT. A key that cannot be reached is owed.
 func (x *turn) applyAll(i int) {
 	p, l := &x.procs[i], &x.s.p[i]
-	if l.pend != 0 {
-		return // a renewal is talking to Redis: Apply waits for it
+	if x.waitsForRenewal(i) {
+		return
 	}
 	units := x.fenced(i)
 	if p.kind == eventual {
@@ -152,11 +157,14 @@ func (x *turn) applyAll(i int) {
 			}
 			done(n)
 		}, func(n *state) {
-			if p.kind == coarse {
+			switch {
+			case p.kind == coarse && !x.off.unheardLiftSwept:
 				broken(n)
 				return
+			case p.kind == coarse, p.kind == eventual && x.off.casOwed, x.off.applyOwed:
+			default:
+				n.p[i].owed |= 1 << u
 			}
-			n.p[i].owed |= 1 << u
 			done(n)
 		})
 	}
@@ -199,16 +207,23 @@ func (x *turn) written(i, key int) (c uint8) {
 func (x *turn) finish(n *state, i int) {
 	l := &n.p[i]
 	l.pc, l.done, l.left = wEnd, 0, 0
-	if l.flags&doubted == 0 {
-		for _, r := range x.procs[i].rows {
-			n.returned[r] = max(n.returned[r], l.version)
-		}
+	x.returns(n, i)
+}
+
+// returns notes that the caller has its answer. Of a commit in doubt it had another one long ago.
+func (x *turn) returns(n *state, i int) {
+	l := &n.p[i]
+	if l.flags&doubted != 0 {
+		return
+	}
+	for _, r := range x.procs[i].rows {
+		n.returned[r] = max(n.returned[r], l.version)
 	}
 }
 
 func (x *turn) abortAll(i int) {
 	l := &x.s.p[i]
-	if l.pend != 0 {
+	if x.waitsForRenewal(i) {
 		return
 	}
 	none := true

@@ -89,6 +89,8 @@ type clientRules struct {
 	fence, fenceAwaited, snapshotAfterLease, commitBeforeApply, abortOnlyIfCertain, freshTokens, freshNonces,
 	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
 	refencedBare, askVisible, lostBarrierSwept bool
+	// The end of a write.
+	applyBeforeReturn, finishedBare, applyWaits, applyOwed, casOwed, absentTwice, lostBarrierSweptTwice, unheardLiftSwept bool
 	// Shared reads: what a flight's late comers may not take.
 	refusedFill, unfilledRow, sentFill, sentLease bool
 	// Reads of a standby.

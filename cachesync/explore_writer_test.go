@@ -184,7 +184,7 @@ func (x *turn) walk(i int) {
 			switch {
 			case l.pc == wWalk2 && x.off.secondWalk:
 				l.pc++
-			case l.pc == wAbort:
+			case l.pc == wAbort, l.pc == wWalk4 && x.off.lostBarrierSweptTwice:
 				x.finish(n, i)
 			}
 		}
@@ -232,7 +232,8 @@ func (x *turn) sendCommit(i int) {
 // renewal runs beside the writer until its fence ends: it extends tokens, and fences again where one is gone.
 func (x *turn) renewal(i int) {
 	l := &x.s.p[i]
-	if l.pc < wWalk1 || l.pc > wDoubt {
+	ends := l.pc > wDoubt
+	if l.pc < wWalk1 || ends && l.pc != wApply && l.pc != wAbort && !x.off.applyWaits {
 		return
 	}
 	for _, u := range x.fenced(i) {
@@ -240,10 +241,22 @@ func (x *turn) renewal(i int) {
 		case l.attempts(u) == 0:
 		case l.pend&(1<<u) != 0:
 			x.refence(i, u)
-		case x.life(x.s, i, u) < fenceTicks && l.pend == 0:
+		case x.life(x.s, i, u) < fenceTicks && l.pend == 0 && !ends:
 			x.renew(i, u)
 		}
 	}
+}
+
+// waitsForRenewal says whether the end of a fence must wait for a renewal that has found a token gone. It was about to
+// fence again, and does so, unless it notices first that it need not.
+func (x *turn) waitsForRenewal(i int) bool {
+	if x.s.p[i].pend == 0 || x.off.applyWaits {
+		return false
+	}
+	n := *x.s
+	n.p[i].pend = 0
+	x.step(&n, i, "ends, and its renewal does not fence again")
+	return true
 }
 
 func (x *turn) renew(i int, u uint8) {
