@@ -2,19 +2,19 @@ package cachesync
 
 func (x *turn) await(i int) {
 	p, l := &x.procs[i], &x.s.p[i]
-	n := *x.s
+	n := x.fork()
 	switch l.srv {
 	case sVisible:
-		x.acknowledge(&n, i)
-		x.step(&n, i, "COMMIT is acknowledged")
+		x.acknowledge(n, i)
+		x.step(n, i, "COMMIT is acknowledged")
 	case sAborted:
 		n.p[i].pc = wAbort
-		x.step(&n, i, "learns that it was rolled back")
+		x.step(n, i, "learns that it was rolled back")
 	}
 	if x.s.doubt == 0 || p.kind == foreign {
 		return
 	}
-	n = *x.s
+	n = x.fork()
 	n.doubt--
 	n.p[i].flags |= doubted
 	switch {
@@ -25,7 +25,7 @@ func (x *turn) await(i int) {
 	default:
 		n.p[i].pc = wEnd
 	}
-	x.step(&n, i, "loses its connection: the outcome is in doubt")
+	x.step(n, i, "loses its connection: the outcome is in doubt")
 }
 
 func (x *turn) acknowledge(n *state, i int) {
@@ -41,6 +41,9 @@ func (x *turn) acknowledge(n *state, i int) {
 	}
 	if l.flags&queued != 0 {
 		x.owe(n, i)
+	}
+	if x.off.applyBeforeReturn {
+		x.returns(n, i)
 	}
 	if x.off.commitBeforeApply && p.kind == lockFirst {
 		x.finish(n, i)
@@ -67,26 +70,28 @@ func (x *turn) ask(i int) {
 		x.doubtEventual(i)
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	switch {
 	case l.srv == sVisible, l.srv == sFlushed && x.off.askVisible:
 		n.p[i].pc = wApply
-		x.step(&n, i, "asks, and learns that it was committed")
+		x.step(n, i, "asks, and learns that it was committed")
 	case l.srv == sAborted:
 		n.p[i].pc = wAbort
-		x.step(&n, i, "asks, and learns that it was rolled back")
+		x.step(n, i, "asks, and learns that it was rolled back")
 	}
 	if l.srv == sVisible || l.srv == sAborted {
-		n = *x.s
+		n = x.fork()
 		n.p[i].pc = wApply
 		for _, u := range x.fenced(i) {
-			n.p[i].bare |= 1 << u
+			if !x.off.finishedBare {
+				n.p[i].bare |= 1 << u
+			}
 		}
-		x.step(&n, i, "asks, and learns only that it is over")
+		x.step(n, i, "asks, and learns only that it is over")
 	}
-	n = *x.s
+	n = x.fork()
 	n.p[i].pc = wEnd
-	x.step(&n, i, "cannot ask, and leaves its fence to expire")
+	x.step(n, i, "cannot ask, and leaves its fence to expire")
 }
 
 // doubtEventual makes the keys absent at once. Once the commit is known it is applied; where it is known only that the
@@ -97,27 +102,27 @@ func (x *turn) doubtEventual(i int) {
 	if again && l.srv != sVisible && l.srv != sAborted {
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	if again && l.srv == sVisible {
 		n.p[i].pc, n.p[i].done = wApply, 0
-		x.step(&n, i, "asks, and learns that it was committed")
-		n = *x.s
+		x.step(n, i, "asks, and learns that it was committed")
+		n = x.fork()
 	}
 	for _, k := range x.procs[i].keys {
-		x.exec(&n, request{op: opInvalidate, unit: uint8(k)})
+		x.exec(n, request{op: opInvalidate, unit: uint8(k)})
 	}
 	n.p[i].done = 1
-	if again {
+	if again || x.off.absentTwice {
 		n.p[i].done, n.p[i].pc = 0, wEnd
 	}
-	x.step(&n, i, "makes its keys absent:")
+	x.step(n, i, "makes its keys absent:")
 }
 
 // applyAll ends the fence after COMMIT. A key that cannot be reached is owed.
 func (x *turn) applyAll(i int) {
 	p, l := &x.procs[i], &x.s.p[i]
-	if l.pend != 0 {
-		return // a renewal is talking to Redis: Apply waits for it
+	if x.waitsForRenewal(i) {
+		return
 	}
 	units := x.fenced(i)
 	if p.kind == eventual {
@@ -152,11 +157,14 @@ func (x *turn) applyAll(i int) {
 			}
 			done(n)
 		}, func(n *state) {
-			if p.kind == coarse {
+			switch {
+			case p.kind == coarse && !x.off.unheardLiftSwept:
 				broken(n)
 				return
+			case p.kind == coarse, p.kind == eventual && x.off.casOwed, x.off.applyOwed:
+			default:
+				n.p[i].owed |= 1 << u
 			}
-			n.p[i].owed |= 1 << u
 			done(n)
 		})
 	}
@@ -199,16 +207,23 @@ func (x *turn) written(i, key int) (c uint8) {
 func (x *turn) finish(n *state, i int) {
 	l := &n.p[i]
 	l.pc, l.done, l.left = wEnd, 0, 0
-	if l.flags&doubted == 0 {
-		for _, r := range x.procs[i].rows {
-			n.returned[r] = max(n.returned[r], l.version)
-		}
+	x.returns(n, i)
+}
+
+// returns notes that the caller has its answer. Of a commit in doubt it had another one long ago.
+func (x *turn) returns(n *state, i int) {
+	l := &n.p[i]
+	if l.flags&doubted != 0 {
+		return
+	}
+	for _, r := range x.procs[i].rows {
+		n.returned[r] = max(n.returned[r], l.version)
 	}
 }
 
 func (x *turn) abortAll(i int) {
 	l := &x.s.p[i]
-	if l.pend != 0 {
+	if x.waitsForRenewal(i) {
 		return
 	}
 	none := true
@@ -222,9 +237,9 @@ func (x *turn) abortAll(i int) {
 		x.send(i, r, func(n *state, _ string) { done(n) }, done)
 	}
 	if none {
-		n := *x.s
+		n := x.fork()
 		n.p[i].pc, n.p[i].done, n.p[i].left = wEnd, 0, 0
-		x.step(&n, i, "ends")
+		x.step(n, i, "ends")
 	}
 }
 

@@ -175,10 +175,10 @@ func (x *turn) readRow(i int) {
 }
 
 func (x *turn) readFrom(i int, row uint8, from string) {
-	n := *x.s
+	n := x.fork()
 	l := &n.p[i]
 	l.pc, l.seen, l.version, l.flags = fRead, row, 0, l.flags&^positioned
-	x.step(&n, i, "reads %s from the %s", contentName(int(row)), from)
+	x.step(n, i, "reads %s from the %s", contentName(int(row)), from)
 }
 
 // land fills, or gives the lease back. A row may be one that is not to be stored.
@@ -208,9 +208,9 @@ func (x *turn) land(i int) {
 }
 
 func (x *turn) end(i int, o outcome) {
-	n := *x.s
-	x.deliver(&n, i, o)
-	x.step(&n, i, "ends with %s, %s", contentName(int(x.s.p[i].seen)), outcomeNames[o])
+	n := x.fork()
+	x.deliver(n, i, o)
+	x.step(n, i, "ends with %s, %s", contentName(int(x.s.p[i].seen)), outcomeNames[o])
 }
 
 // deliver gives what a flight ends with to those who may take it. The others start again.
@@ -230,14 +230,14 @@ func (x *turn) deliver(n *state, f int, o outcome) {
 }
 
 func (x *turn) crashFlight(f int) {
-	n := *x.s
+	n := x.fork()
 	n.p[f] = local{}
 	for i := range x.procs {
 		if x.procs[i].kind == arrival && n.p[i].pc == aJoined && int(n.p[i].tries) == f {
 			n.p[i] = local{}
 		}
 	}
-	x.step(&n, f, "is killed with its process; another comes")
+	x.step(n, f, "is killed with its process; another comes")
 }
 
 // Stages of an arrival. Its version is what it must not be given anything older than, its done when it has joined, its
@@ -261,9 +261,9 @@ func (x *turn) arrival(i int) {
 	if !again {
 		floor = x.newest(x.s, x.procs[i].keys[0])
 	} else if c := x.contents(x.s.unit[x.procs[i].keys[0]]); c >= 0 {
-		n := *x.s
+		n := x.fork()
 		x.hand(&n.p[i], uint8(c))
-		x.step(&n, i, "starts again, and finds %s in Redis", contentName(c))
+		x.step(n, i, "starts again, and finds %s in Redis", contentName(c))
 	}
 	for f := range x.procs {
 		joined := x.phase(&x.s.p[f])
@@ -273,9 +273,9 @@ func (x *turn) arrival(i int) {
 		case again && joined != whileGathering, joined == afterFill && !x.off.sentFill:
 			continue // a flight of its own, or the next one
 		}
-		n := *x.s
+		n := x.fork()
 		n.p[i] = local{pc: aJoined, done: joined, tries: uint8(f), version: floor}
-		x.step(&n, i, "joins flight %d, and must not be given less than %s", f, contentName(int(floor)))
+		x.step(n, i, "joins flight %d, and must not be given less than %s", f, contentName(int(floor)))
 	}
 }
 

@@ -89,6 +89,8 @@ type clientRules struct {
 	fence, fenceAwaited, snapshotAfterLease, commitBeforeApply, abortOnlyIfCertain, freshTokens, freshNonces,
 	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
 	refencedBare, askVisible, lostBarrierSwept bool
+	// The end of a write.
+	applyBeforeReturn, finishedBare, applyWaits, applyOwed, casOwed, absentTwice, lostBarrierSweptTwice, unheardLiftSwept bool
 	// Shared reads: what a flight's late comers may not take.
 	refusedFill, unfilledRow, sentFill, sentLease bool
 	// Reads of a standby.
@@ -224,19 +226,34 @@ func (e *explorer) read(s *state, key int) uint8 {
 	return c
 }
 
-func contentName(c int) string {
-	if c>>4 != 0 {
-		return fmt.Sprintf("v%d|v%d", c&15, c>>4)
+func contentName(c int) string { return contentNames[c] }
+
+// contentNames are spelled beforehand, as keyNames are: they are asked for at every step, and seldom read.
+var contentNames = func() (names [256]string) {
+	for c := range names {
+		names[c] = fmt.Sprintf("v%d", c)
+		if c>>4 != 0 {
+			names[c] = fmt.Sprintf("v%d|v%d", c&15, c>>4)
+		}
 	}
-	return fmt.Sprintf("v%d", c)
-}
+	return names
+}()
+
+var keyNames = [maxUnits]string{"k0", "k1", "k2", "k3"}
 
 // turn is the expansion of one state.
 type turn struct {
 	*explorer
 	s     *state
+	next  state // in the making; see fork
 	named bool
 	to    func(*state, string)
+}
+
+// fork begins a step. There is one at a time: the step before it has been offered, or is given up.
+func (x *turn) fork() *state {
+	x.next = *x.s
+	return &x.next
 }
 
 func (e *explorer) Steps(s *state, named bool, to func(*state, string)) {
@@ -268,7 +285,7 @@ func (x *turn) key(u uint8) string {
 	if u == x.barrier {
 		return "barrier"
 	}
-	return fmt.Sprintf("k%d", u)
+	return keyNames[u]
 }
 
 // step offers the next state. what is put together only where it is read.

@@ -99,13 +99,13 @@ func (x *turn) look(i int, next uint8) {
 }
 
 func (x *turn) snapshot(i int, next uint8) {
-	n := *x.s
+	n := x.fork()
 	l := &n.p[i]
 	l.seen, l.pc = x.read(x.s, x.procs[i].keys[0]), next
 	if next == rIdle {
 		l.flags = doubted // the snapshot of a mutant, taken before its lease
 	}
-	x.step(&n, i, "reads %s from the database", contentName(int(l.seen)))
+	x.step(n, i, "reads %s from the database", contentName(int(l.seen)))
 }
 
 func (x *turn) fill(i int) {
@@ -124,9 +124,9 @@ func (x *turn) giveUp(i int) {
 	idle := func(n *state) { n.p[i] = local{} }
 	x.send(i, r, func(n *state, _ string) { idle(n) }, idle)
 	if x.faults.abandon {
-		n := *x.s
-		idle(&n)
-		x.step(&n, i, "is killed; another reader comes")
+		n := x.fork()
+		idle(n)
+		x.step(n, i, "is killed; another reader comes")
 	}
 }
 

@@ -64,6 +64,12 @@ type result struct {
 	after  unitID
 }
 
+// remembered is what a result depends on.
+type remembered struct {
+	request
+	before unitID
+}
+
 // machine runs scripts. It is not for concurrent use.
 type machine struct {
 	t       testing.TB
@@ -77,8 +83,7 @@ type machine struct {
 	ids      map[string]unitID
 	requests []request
 	numbers  map[request]uint16
-	memo     map[uint32]result
-	ticked   map[unitID]unitID
+	memo     map[remembered]result
 	runs     int             // scripts that Redis executed
 	answers  map[string]bool // all that were given, as "script answer"
 
@@ -108,7 +113,7 @@ func newMachine(t testing.TB, server *testenv.RedisServer, format Format, mutati
 		t: t, rdb: rdb, close: func() { rdb.Close(); exploreDBs <- db }, client: newTestClient(t, rdb, Options{Deadline: time.Minute, FenceLife: time.Hour}),
 		format: format, names: names, scripts: mutants(t, mutations),
 
-		ids: make(map[string]unitID), numbers: make(map[request]uint16), memo: make(map[uint32]result), ticked: make(map[unitID]unitID),
+		ids: make(map[string]unitID), numbers: make(map[request]uint16), memo: make(map[remembered]result),
 		answers: make(map[string]bool),
 	}
 	m.intern(nil)
@@ -149,7 +154,7 @@ func (m *machine) number(r request) uint16 {
 // run gives what a request does to a unit.
 func (m *machine) run(r request, before unitID) result {
 	r.unit = 0 // every unit is played on the same names
-	at := uint32(m.number(r))<<16 | uint32(before)
+	at := remembered{r, before}
 	res, ok := m.memo[at]
 	if !ok {
 		res = m.execute(r, before)

@@ -26,26 +26,26 @@ func (x *turn) server(i int) {
 		if x.standby == remoteApply && x.s.replayed < l.version && !x.off.remoteApplyAwaited {
 			return
 		}
-		n := *x.s
-		x.becomeVisible(&n, i)
-		x.step(&n, i, "its commit is visible")
+		n := x.fork()
+		x.becomeVisible(n, i)
+		x.step(n, i, "its commit is visible")
 	}
 }
 
 func (x *turn) rollback(i int, what string) {
-	n := *x.s
+	n := x.fork()
 	n.p[i].srv = sAborted
 	for r := range n.lock {
 		if n.lock[r] == uint8(i)+1 {
 			n.lock[r] = 0
 		}
 	}
-	x.step(&n, i, "%s", what)
+	x.step(n, i, "%s", what)
 }
 
 // capture locks the rows and draws the version while the locks are held.
 func (x *turn) capture(i int, srv uint8, what string) {
-	p, n := &x.procs[i], *x.s
+	p, n := &x.procs[i], x.fork()
 	for _, r := range p.rows {
 		if n.lock[r] != 0 {
 			return
@@ -64,22 +64,22 @@ func (x *turn) capture(i int, srv uint8, what string) {
 	if srv == sOpen {
 		l.pc = x.firstStage(i)
 	}
-	x.step(&n, i, "%s, version %d", what, n.clock)
+	x.step(n, i, "%s, version %d", what, n.clock)
 }
 
 // commit makes a transaction durable, and visible unless somebody watches the WAL or asks in between.
 func (x *turn) commit(i int) {
-	n := *x.s
+	n := x.fork()
 	if !x.lazy {
 		n.flushed |= 1 << n.p[i].version
 	}
 	n.p[i].srv = sFlushed
 	if x.watched && !x.lazy {
-		x.step(&n, i, "its commit is in the WAL, not visible yet")
+		x.step(n, i, "its commit is in the WAL, not visible yet")
 		return
 	}
-	x.becomeVisible(&n, i)
-	x.step(&n, i, "its commit is durable and visible")
+	x.becomeVisible(n, i)
+	x.step(n, i, "its commit is durable and visible")
 }
 
 // strict says whether a writer's commits are what freshness is about.

@@ -19,14 +19,14 @@ func (x *turn) wal() {
 		return
 	}
 	if next := x.s.flushed >> (x.s.replayed + 1); next != 0 {
-		n := *x.s
+		n := x.fork()
 		n.replayed += 1 + uint8(bits.TrailingZeros16(next))
-		x.step(&n, -1, "the standby replays v%d", n.replayed)
+		x.step(n, -1, "the standby replays v%d", n.replayed)
 	}
 	if x.lazy && x.s.flushed != x.s.visible {
-		n := *x.s
+		n := x.fork()
 		n.flushed = n.visible
-		x.step(&n, -1, "the primary flushes its WAL")
+		x.step(n, -1, "the primary flushes its WAL")
 	}
 }
 
@@ -37,20 +37,20 @@ func upTo(commits uint16, v uint8) uint8 {
 
 // askPosition learns how far the WAL of the primary goes, flushed or not. Mutants know it from elsewhere.
 func (x *turn) askPosition(i int, next uint8) {
-	n := *x.s
+	n := x.fork()
 	l := &n.p[i]
 	l.pc, l.flags = next, l.flags|positioned
 	switch {
 	case x.off.positionNotOfFence, x.off.positionNotOfVersion, x.off.positionNotOfApply:
 		l.version = n.remembered
-		x.step(&n, i, "takes the position that is remembered, behind v%d", l.version)
+		x.step(n, i, "takes the position that is remembered, behind v%d", l.version)
 		return
 	case x.off.positionOfInsert:
 		l.version = upTo(n.flushed, n.clock)
 	default:
 		l.version = upTo(n.flushed|n.visible, n.clock)
 	}
-	x.step(&n, i, "asks the primary for its position, which is behind v%d", l.version)
+	x.step(n, i, "asks the primary for its position, which is behind v%d", l.version)
 }
 
 // remember leaves the position of the newest commit up to a version for readers, as mutants do that do not ask.

@@ -31,6 +31,9 @@ type unit struct {
 
 	content    int // what a reader gets: -1 nothing; see contents
 	contentSet bool
+
+	ticked    unitID // what is left of it a tick later
+	tickedSet bool
 }
 
 // stored says whether there is anything but control state.
@@ -164,9 +167,8 @@ func named(name string) int {
 
 // tick lets an hour pass, as Redis would: names whose life has ended are gone, tokens past theirs are still in the hash.
 func (m *machine) tick(id unitID) unitID {
-	after, ok := m.ticked[id]
-	if ok {
-		return after
+	if u := &m.units[id]; u.tickedSet {
+		return u.ticked
 	}
 	var names []physical
 	for _, p := range m.units[id].names {
@@ -185,8 +187,8 @@ func (m *machine) tick(id unitID) unitID {
 		}
 		names = append(names, p)
 	}
-	after = m.intern(names)
-	m.ticked[id] = after
+	after := m.intern(names)
+	m.units[id].ticked, m.units[id].tickedSet = after, true // intern may have moved the units
 	return after
 }
 

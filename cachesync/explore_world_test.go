@@ -25,20 +25,20 @@ func (x *turn) put(n *state, r request) bool {
 // send is a request and its answer in one step. Where the fault is allowed the sender may also hear nothing, while the
 // request is lost, or is still under way; then unheard makes the next state.
 func (x *turn) send(i int, r request, heard func(n *state, answer string), unheard func(n *state)) {
-	n := *x.s
-	heard(&n, x.exec(&n, r))
-	x.step(&n, i, "")
+	n := x.fork()
+	heard(n, x.exec(n, r))
+	x.step(n, i, "")
 	if unheard == nil || x.s.late == 0 {
 		return
 	}
-	n = *x.s
+	n = x.fork()
 	n.late--
-	unheard(&n)
-	x.step(&n, i, "%s %s is lost", x.key(r.unit), request.show(r, x))
-	n = *x.s
-	if x.post(&n, r) {
-		unheard(&n)
-		x.step(&n, i, "%s %s times out, and is still under way", x.key(r.unit), request.show(r, x))
+	unheard(n)
+	x.step(n, i, "%s %s is lost", x.key(r.unit), request.show(r, x))
+	n = x.fork()
+	if x.post(n, r) {
+		unheard(n)
+		x.step(n, i, "%s %s times out, and is still under way", x.key(r.unit), request.show(r, x))
 	}
 }
 
@@ -48,13 +48,13 @@ func (x *turn) network() {
 		if m == 0 {
 			continue
 		}
-		n := *x.s
+		n := x.fork()
 		n.mail[i] = 0
 		if n.mail[0] == 0 {
 			n.mail[0], n.mail[1] = n.mail[1], 0
 		}
-		x.exec(&n, x.requests[m-1])
-		x.step(&n, -1, "late arrival:")
+		x.exec(n, x.requests[m-1])
+		x.step(n, -1, "late arrival:")
 	}
 }
 
@@ -65,7 +65,7 @@ func (x *turn) time() {
 	if x.faults.expiry == never {
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	for u := range n.unit {
 		n.unit[u] = x.tick(n.unit[u])
 		n.copy[u] = x.tick(n.copy[u])
@@ -76,8 +76,8 @@ func (x *turn) time() {
 	for i := range x.procs {
 		n.p[i].grow()
 	}
-	if n != *x.s && (x.faults.expiry == anytime || x.covered(&n)) {
-		x.step(&n, -1, timePasses)
+	if *n != *x.s && (x.faults.expiry == anytime || x.covered(n)) {
+		x.step(n, -1, timePasses)
 	}
 }
 
@@ -131,27 +131,33 @@ func (x *turn) life(n *state, i int, u uint8) uint8 {
 
 // trouble is what Redis suffers.
 func (x *turn) trouble() {
-	for u := range x.barrier + 1 {
-		held := x.units[x.s.unit[u]]
-		for place, p := range held.names {
-			if place == held.control && !x.faults.vanish || place != held.control && !x.faults.evict {
-				continue
-			}
-			n := *x.s
-			n.unit[u] = x.without(n.unit[u], place)
-			x.step(&n, -1, "the %s of %s is evicted", x.role(p.name), x.key(u))
-		}
+	if x.faults.vanish || x.faults.evict {
+		x.eviction()
 	}
 	if x.s.restart > 0 {
-		n := *x.s
+		n := x.fork()
 		n.restart--
 		n.unit, n.mail = [maxUnits]unitID{}, [2]uint16{}
 		if x.faults.quarantine {
 			n.young = fenceTicks
 		}
-		x.step(&n, -1, "Redis restarts empty")
+		x.step(n, -1, "Redis restarts empty")
 	}
 	x.replica()
+}
+
+func (x *turn) eviction() {
+	for u := range x.barrier + 1 {
+		held := &x.units[x.s.unit[u]]
+		for place, p := range held.names {
+			if place == held.control && !x.faults.vanish || place != held.control && !x.faults.evict {
+				continue
+			}
+			n := x.fork()
+			n.unit[u] = x.without(n.unit[u], place)
+			x.step(n, -1, "the %s of %s is evicted", x.role(p.name), x.key(u))
+		}
+	}
 }
 
 // replica catches up, or takes over.
@@ -159,11 +165,11 @@ func (x *turn) replica() {
 	if x.s.failover == 0 || x.s.copy == x.s.unit {
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	n.copy = n.unit
-	x.step(&n, -1, "the replica catches up")
-	n = *x.s
+	x.step(n, -1, "the replica catches up")
+	n = x.fork()
 	n.failover--
 	n.unit, n.mail = n.copy, [2]uint16{}
-	x.step(&n, -1, "failover to the replica")
+	x.step(n, -1, "failover to the replica")
 }

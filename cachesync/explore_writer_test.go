@@ -64,10 +64,10 @@ func (x *turn) die(i int) {
 	if x.s.crash == 0 || x.procs[i].kind == foreign || l.srv == sNone && l.tries == 0 || l.pc == wEnd && l.owed == 0 {
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	n.crash--
 	n.p[i].flags |= crashed
-	x.step(&n, i, "is killed")
+	x.step(n, i, "is killed")
 }
 
 // fence puts a fresh token on one key.
@@ -87,14 +87,14 @@ func (x *turn) fence(i int, u uint8) {
 		x.fencedSoFar(i, l)
 	}
 	if x.off.fenceAwaited {
-		n := *x.s
-		if x.put(&n, r) {
+		n := x.fork()
+		if x.put(n, r) {
 			l := &n.p[i]
 			l.attempt(u)
 			l.renewed(u)
 			l.done |= 1 << u
 			x.fencedSoFar(i, l)
-			x.step(&n, i, "%s %s is sent and not awaited", x.key(u), request.show(r, x))
+			x.step(n, i, "%s %s is sent and not awaited", x.key(u), request.show(r, x))
 		}
 		return
 	}
@@ -134,8 +134,8 @@ func (x *turn) fencedSoFar(i int, l *local) {
 
 // refuse gives a write up whose fence, or walk, was not acknowledged.
 func (x *turn) refuse(i int, r request) {
-	n := *x.s
-	if !x.post(&n, r) {
+	n := x.fork()
+	if !x.post(n, r) {
 		return
 	}
 	l := &n.p[i]
@@ -145,7 +145,7 @@ func (x *turn) refuse(i int, r request) {
 	if x.procs[i].queue {
 		l.done, l.pc = 0, wSend
 		l.flags |= queued
-		x.step(&n, i, "%s %s times out, and is still under way; it goes on, and will owe its keys", x.key(r.unit), request.show(r, x))
+		x.step(n, i, "%s %s times out, and is still under way; it goes on, and will owe its keys", x.key(r.unit), request.show(r, x))
 		return
 	}
 	l.done, l.pc = 0, wAbort
@@ -155,7 +155,7 @@ func (x *turn) refuse(i int, r request) {
 		}
 	}
 	l.srv = sAborted
-	x.step(&n, i, "%s %s times out, and is still under way; it rolls back", x.key(r.unit), request.show(r, x))
+	x.step(n, i, "%s %s times out, and is still under way; it rolls back", x.key(r.unit), request.show(r, x))
 }
 
 // walk is one of the two walks over the keys. SCAN meets the names of a key one by one, so that a key whose lease turns
@@ -184,14 +184,14 @@ func (x *turn) walk(i int) {
 			switch {
 			case l.pc == wWalk2 && x.off.secondWalk:
 				l.pc++
-			case l.pc == wAbort:
+			case l.pc == wAbort, l.pc == wWalk4 && x.off.lostBarrierSweptTwice:
 				x.finish(n, i)
 			}
 		}
 		if !there {
-			n := *x.s
-			forward(&n)
-			x.step(&n, i, "its walk finds nothing under %s's %s", x.key(u), []string{"own name", "control name"}[at%2])
+			n := x.fork()
+			forward(n)
+			x.step(n, i, "its walk finds nothing under %s's %s", x.key(u), []string{"own name", "control name"}[at%2])
 			continue
 		}
 		r := request{op: opInvalidate, unit: u}
@@ -214,25 +214,26 @@ func (x *turn) sendCommit(i int) {
 		return
 	}
 	if x.off.barrierOverCommit && x.procs[i].kind == coarse && l.done == 0 {
-		n := *x.s
+		n := x.fork()
 		n.p[i].done = 1
-		x.exec(&n, request{op: opAbort, unit: x.barrier, who: uint8(i), try: l.attempts(x.barrier)})
-		x.step(&n, i, "releases the barrier before COMMIT:")
+		x.exec(n, request{op: opAbort, unit: x.barrier, who: uint8(i), try: l.attempts(x.barrier)})
+		x.step(n, i, "releases the barrier before COMMIT:")
 		return
 	}
-	n := *x.s
+	n := x.fork()
 	n.p[i].srv, n.p[i].pc, n.p[i].done = sSent, wAwait, 0
 	what := "sends COMMIT"
 	if x.procs[i].kind == fenceFirst {
 		what = "sends its statement"
 	}
-	x.step(&n, i, "%s", what)
+	x.step(n, i, "%s", what)
 }
 
 // renewal runs beside the writer until its fence ends: it extends tokens, and fences again where one is gone.
 func (x *turn) renewal(i int) {
 	l := &x.s.p[i]
-	if l.pc < wWalk1 || l.pc > wDoubt {
+	ends := l.pc > wDoubt
+	if l.pc < wWalk1 || ends && l.pc != wApply && l.pc != wAbort && !x.off.applyWaits {
 		return
 	}
 	for _, u := range x.fenced(i) {
@@ -240,10 +241,22 @@ func (x *turn) renewal(i int) {
 		case l.attempts(u) == 0:
 		case l.pend&(1<<u) != 0:
 			x.refence(i, u)
-		case x.life(x.s, i, u) < fenceTicks && l.pend == 0:
+		case x.life(x.s, i, u) < fenceTicks && l.pend == 0 && !ends:
 			x.renew(i, u)
 		}
 	}
+}
+
+// waitsForRenewal says whether the end of a fence must wait for a renewal that has found a token gone. It was about to
+// fence again, and does so, unless it notices first that it need not.
+func (x *turn) waitsForRenewal(i int) bool {
+	if x.s.p[i].pend == 0 || x.off.applyWaits {
+		return false
+	}
+	n := x.fork()
+	n.p[i].pend = 0
+	x.step(n, i, "ends, and its renewal does not fence again")
+	return true
 }
 
 func (x *turn) renew(i int, u uint8) {
@@ -276,5 +289,9 @@ func (x *turn) refence(i int, u uint8) {
 			n.copy = n.unit
 		}
 		x.distrust(n, u)
-	}, nil)
+	}, func(n *state) {
+		// The next renewal asks for the token that was sent, whether it has arrived or not.
+		n.p[i].attempt(u)
+		n.p[i].pend &^= 1 << u
+	})
 }

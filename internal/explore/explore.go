@@ -57,7 +57,7 @@ type search[S comparable] struct {
 func Run[S comparable](m Model[S], limit int) (Report[S], error) {
 	e := &search[S]{model: m, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, known: make(map[fingerprint]uint32)}
 	start := m.Start()
-	level := []numbered[S]{{e.add(&start, 0), start}}
+	level := []numbered[S]{{e.add(e.fingerprint(&start), 0), start}}
 	if e.report.Broken = m.Check(&start); e.report.Broken != "" {
 		return e.report, nil
 	}
@@ -91,10 +91,11 @@ func (e *search[S]) expand(level []numbered[S]) (next []numbered[S], broken *uin
 			return
 		}
 		e.report.Transitions++
-		if _, ok := e.known[e.fingerprint(s)]; ok {
+		print := e.fingerprint(s)
+		if _, ok := e.known[print]; ok {
 			return
 		}
-		n := e.add(s, from)
+		n := e.add(print, from)
 		next = append(next, numbered[S]{n, *s})
 		if e.report.Broken = e.model.Check(s); e.report.Broken != "" {
 			broken = &n
@@ -114,9 +115,9 @@ func (e *search[S]) fingerprint(s *S) fingerprint {
 	return fingerprint{maphash.Comparable(e.seeds[0], *s), maphash.Comparable(e.seeds[1], *s)}
 }
 
-func (e *search[S]) add(s *S, parent uint32) uint32 {
+func (e *search[S]) add(print fingerprint, parent uint32) uint32 {
 	n := uint32(len(e.parents))
-	e.known[e.fingerprint(s)] = n
+	e.known[print] = n
 	e.parents = append(e.parents, parent)
 	e.report.States++
 	return n
