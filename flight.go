@@ -46,9 +46,11 @@ type flight struct {
 
 // rider is a reader on a flight.
 type rider struct {
-	flight *flight
-	// boarded is how many requests had been sent then.
-	boarded int
+	// Under flights.mu: a rider is put on a next flight.
+	flight  *flight
+	boarded int // how many requests had been sent for it then
+
+	led bool // the flight is of the rider's own batch
 }
 
 // landing is what a flight came to.
@@ -58,10 +60,16 @@ type landing struct {
 	// at is the number of the request whose answer it is, filledAt that of the fill
 	// which stored it; 0: none did.
 	at, filledAt int
+	// several: err is that of a statement which asked for other keys, too.
+	several bool
 }
 
-// mine says whether a rider may have what its flight brought.
+// mine says whether a rider may have what its flight brought, under mu. An error that may be
+// about another one's key is for him alone who asked for it.
 func (r *rider) mine(l *landing) bool {
+	if l.several && !r.led {
+		return false
+	}
 	return r.boarded < l.at || r.boarded < l.filledAt
 }
 
@@ -96,6 +104,7 @@ func (c *Cache) board(ctx context.Context, t target, asks []asked, o *readOption
 			c.engine.stats.shared.Add(1)
 		}
 		riders[i] = f.take(f.sent)
+		riders[i].led = f.batch == b
 	}
 	fl.mu.Unlock()
 	if len(b.flights) == 0 {
@@ -193,9 +202,9 @@ func (fl *flights) land(some []*flight) {
 }
 
 // goOn puts those who boarded a flight too late on the next one, under mu. Who finds the
-// row in Redis begins again instead.
+// row in Redis begins again instead, and who is to ask without the others' keys.
 func (fl *flights) goOn(b *batch, f *flight) {
-	if f.landing.filledAt > 0 || f.landing.read.FromCache {
+	if f.landing.filledAt > 0 || f.landing.read.FromCache || f.landing.several {
 		return
 	}
 	var next *flight
@@ -215,10 +224,13 @@ func (fl *flights) goOn(b *batch, f *flight) {
 // wait gives what a reader's flight came to. mine is false where the reader has to begin
 // again. late bounds the waiting of one who may not have the row that is on its way.
 func (fl *flights) wait(ctx context.Context, r *rider, late <-chan struct{}) (l *landing, mine bool, err error) {
-	for f := r.flight; ; f = r.flight {
+	for {
+		fl.mu.Lock()
+		f := r.flight
 		if r.boarded == 0 {
 			late = nil
 		}
+		fl.mu.Unlock()
 		select {
 		case <-f.done:
 		case <-ctx.Done():
@@ -228,8 +240,11 @@ func (fl *flights) wait(ctx context.Context, r *rider, late <-chan struct{}) (l 
 			fl.leave(r)
 			return nil, false, nil
 		}
-		if r.flight == f {
-			return &f.landing, r.mine(&f.landing), nil
+		fl.mu.Lock()
+		ended, mine := r.flight == f, r.mine(&f.landing)
+		fl.mu.Unlock()
+		if ended {
+			return &f.landing, mine, nil
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (b *batch) read(some []*flight) {
 	e.flights.sends(some)
 	rows, err := b.cache.readRows(b.ctx, b.target, asks)
 	for i, f := range some {
-		f.landing = landing{at: f.sent, err: err}
+		f.landing = landing{at: f.sent, err: err, several: err != nil && len(some) > 1}
 		if err == nil {
 			f.landing.reading, f.landing.err = rows[i].reading(), rows[i].err
 		}
