@@ -25,7 +25,9 @@ import (
 // The conformance suite over each base. When it fails, a program that was moved from the base to wtcache can tell.
 
 func TestConformanceOfFakes(t *testing.T) {
-	drivertest.Exercise(t, drivertest.Target{Kind: drivertest.Fake, Open: openFake, Wrap: wrapScripted, Refused: wtcache.ErrBaseDriver})
+	drivertest.Exercise(t, drivertest.Target{
+		Kind: drivertest.Fake, Open: openFake, Wrap: wrapScripted, Register: registerScripted, Refused: wtcache.ErrBaseDriver,
+	})
 }
 
 func TestConformanceOfSqlmock(t *testing.T) {
@@ -49,6 +51,10 @@ func TestConformanceOfPgx(t *testing.T) {
 // wrapScripted opens a base that answers the catalogue's questions from the recording.
 func wrapScripted(t *testing.T, b drivertest.Base) (*sql.DB, error) {
 	return wtcache.OpenDB(b.Connector, conformanceConfig(t, mockSchema+".users"))
+}
+
+func registerScripted(t *testing.T, name string, base driver.Driver) {
+	wtcache.Register(name, base, conformanceConfig(t, mockSchema+".users"))
 }
 
 func conformanceConfig(t *testing.T, table string) wtcache.Config {

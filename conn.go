@@ -31,6 +31,7 @@ type conn struct {
 	engine *engine
 	base   baseConn
 	pgx    *pgx.Conn // nil where the base is not pgx
+	alone  bool      // the engine is this connection's own
 	server string    // its incarnation when the connection was opened; "" where not known
 	// snapshots: transactions are repeatable read or above unless they say otherwise.
 	snapshots bool
@@ -66,6 +67,9 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	}
 	c := &conn{engine: e, base: b}
 	c.pgx, _ = PgxConn(base)
+	if b.standIn != nil {
+		e.sync.ClocksJump() // its test moves them
+	}
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -137,8 +141,17 @@ func (c *conn) reach() driver.Conn {
 func (c *conn) Close() error {
 	c.reconcile()
 	c.tx = txState{}
-	return c.base.conn.Close()
+	err := c.base.conn.Close()
+	if c.alone {
+		if eerr := c.engine.close(); err == nil {
+			err = eerr
+		}
+	}
+	return err
 }
+
+// ownEngine makes the engine end with the connection.
+func (c *conn) ownEngine() { c.alone = true }
 
 // Ping forwards; a base without Pinger counts as alive, as in database/sql.
 func (c *conn) Ping(ctx context.Context) error {

@@ -50,6 +50,9 @@ type child struct {
 
 	Point   string // kill at this named point
 	Request int    // kill before this request to Redis, counted from 1 over the texts
+
+	Readers int  // read account 1 by so many readers at once, when the standard input ends
+	Held    bool // and say so once all of them wait
 }
 
 // Fences of a child live long enough for its calls to Redis on a busy machine.
@@ -59,6 +62,9 @@ func beChild(text []byte) error {
 	var c child
 	if err := json.Unmarshal(text, &c); err != nil {
 		return err
+	}
+	if c.Readers > 0 {
+		return c.crowd()
 	}
 	db, err := c.open()
 	if err != nil {

@@ -1,6 +1,8 @@
 package wtcache_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -20,13 +22,41 @@ type path struct {
 	child  child
 	points []string // in order; after "fenced" comes what commits
 	rule   string
-	setup  string
 	// holes: the rule is eventual, and a crash after COMMIT leaves the old entry.
 	holes bool
 	// alike: Redis is sent what Tx sends it, so that its points are all there is to see.
 	alike bool
 	// lost: the wire to Postgres loses the answer to COMMIT, or the COMMIT itself.
 	lost bool
+	// many: more keys are written than fit into one pipeline, and all of them are looked at.
+	many bool
+	// requests are the least that it sends to Redis: a kill comes before each of them.
+	requests int
+}
+
+// Accounts of a path that writes many. A pipeline of cachesync takes 500 keys.
+const manyAccounts = 600
+
+// ids are the accounts that may have been written.
+func (p path) ids() (ids []int) {
+	n := 2
+	if p.many {
+		n = manyAccounts
+	}
+	for id := 1; id <= n; id++ {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// spread are those that readers ask for.
+func (p path) spread() (ids []int) {
+	for _, id := range p.ids() {
+		if id <= 2 || id%60 == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 const (
@@ -37,26 +67,26 @@ const (
 func points(lists ...string) []string { return strings.Split(strings.Join(lists, ","), ",") }
 
 var paths = []path{
-	{name: "Tx", child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, afterIt)},
+	{name: "Tx", requests: 2, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, afterIt)},
 	{name: "COMMIT as text", child: child{Texts: []string{"BEGIN", "SAVEPOINT a", setOne, "RELEASE a", "COMMIT"}}, alike: true, points: points(upToCommit, afterIt)},
 	{name: "one text", child: child{Texts: []string{"BEGIN; " + setOne + "; COMMIT"}}, alike: true, points: points(upToCommit, afterIt)},
 	{name: "implicit transaction", child: child{Texts: []string{setOne + "; UPDATE unruled SET n = 1"}}, alike: true, points: points(upToCommit, afterIt)},
-	{name: "fence first", child: child{Texts: []string{setOne}}, points: points("keys fenced,fenced", afterIt)},
-	{name: "lock first", child: child{Texts: []string{setOne + " AND n >= 0 OR id < 0"}}, points: points("written", upToCommit, afterIt)},
-	{name: "many keys", child: child{Tx: true, Texts: []string{"UPDATE accounts SET n = 1"}}, points: points(upToCommit, afterIt),
-		setup: "INSERT INTO accounts SELECT i, 0 FROM generate_series(10, 600) i"},
-	{name: "coarse", child: child{Texts: []string{coarseOne}}, points: points("written,settled,keys fenced,barred,fenced", afterIt)},
-	{name: "keys and coarse", child: child{Tx: true, Texts: []string{setOne, "WITH u AS (UPDATE accounts SET n = 1 WHERE id = 2) SELECT 1"}},
+	{name: "fence first", requests: 2, child: child{Texts: []string{setOne}}, points: points("keys fenced,fenced", afterIt)},
+	{name: "lock first", requests: 2, child: child{Texts: []string{setOne + " AND n >= 0 OR id < 0"}}, points: points("written", upToCommit, afterIt)},
+	{name: "many keys", requests: 4, child: child{Tx: true, Texts: []string{"UPDATE accounts SET n = 1"}}, points: points(upToCommit, afterIt), many: true},
+	{name: "coarse", requests: 7, child: child{Texts: []string{coarseOne}}, points: points("written,settled,keys fenced,barred,fenced", afterIt)},
+	{name: "keys and coarse", requests: 10, child: child{Tx: true, Texts: []string{setOne, "WITH u AS (UPDATE accounts SET n = 1 WHERE id = 2) SELECT 1"}},
 		points: points("settled,keys fenced,barred,fenced", afterIt)},
-	{name: "eventual", child: child{Texts: []string{setOne}}, points: points("committed,keys applied,applied"), rule: "consistency: eventual\nttl: 3s\n", holes: true},
-	{name: "eventual Tx", child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, afterIt), rule: "consistency: eventual\nttl: 3s\n", holes: true},
-	{name: "in doubt", child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, "committed,in doubt,asked,keys applied,resolved,applied"), lost: true},
+	{name: "eventual", requests: 1, child: child{Texts: []string{setOne}}, points: points("committed,keys applied,applied"), rule: "consistency: eventual\nttl: 3s\n", holes: true},
+	{name: "eventual Tx", requests: 1, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, afterIt), rule: "consistency: eventual\nttl: 3s\n", holes: true},
+	{name: "in doubt", requests: 2, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, "committed,in doubt,asked,keys applied,resolved,applied"), lost: true},
 }
 
 // crashed is a case whose child is dead and whose fences may still live.
 type crashed struct {
-	name string
-	l    *ledger
+	name   string
+	l      *ledger
+	absent int // keys without an entry, at once
 }
 
 // A process can be killed at any point of a write. What readers get then must be what is in
@@ -89,15 +119,24 @@ func (p path) crashEverywhere(t *testing.T) {
 			all = append(all, crashAt(t, p, point, i, true))
 		}
 	}
-	for request, killed := 1, !p.alike; killed; request++ {
+	kills := 0
+	for killed := !p.alike; killed; {
 		var c crashed
-		c, killed = crashBefore(t, p, request)
+		if c, killed = crashBefore(t, p, kills+1); killed {
+			kills++
+		}
 		all = append(all, c)
+	}
+	if kills < p.requests || p.alike != (p.requests == 0) {
+		t.Errorf("writers were killed before %d requests to Redis, and they send at least %d", kills, p.requests)
+	}
+	if between := func(c crashed) bool { return c.absent > 0 && c.absent < manyAccounts }; p.many && !slices.ContainsFunc(all, between) {
+		t.Error("no writer was killed between two pipelines of fences")
 	}
 	for _, c := range all {
 		t.Run(c.name+"/later", func(t *testing.T) {
 			c.l.t = t
-			c.l.wantInUse()
+			c.l.wantInUse(p)
 		})
 	}
 }
@@ -148,7 +187,7 @@ func crashAt(t *testing.T, p path, point string, i int, refused bool) crashed {
 	if refused {
 		name += "/COMMIT fails"
 	}
-	l := crashLedger(t, p)
+	l, absent := crashLedger(t, p), 0
 	t.Run(name, func(t *testing.T) {
 		l.t = t
 		c := l.child(p, refused)
@@ -160,10 +199,10 @@ func crashAt(t *testing.T, p path, point string, i int, refused bool) crashed {
 		if afterCommit(p, i) && !refused {
 			want = 1
 		}
-		l.wantTrueAtOnce(p)
+		absent = l.wantTrueAtOnce(p)
 		l.wantRow(1, want)
 	})
-	return crashed{name, l}
+	return crashed{name, l, absent}
 }
 
 // crashBefore kills a writer before one of its requests to Redis: between any two of the
@@ -171,18 +210,18 @@ func crashAt(t *testing.T, p path, point string, i int, refused bool) crashed {
 func crashBefore(t *testing.T, p path, request int) (_ crashed, killed bool) {
 	t.Helper()
 	name := "before request " + strconv.Itoa(request)
-	l := crashLedger(t, p)
+	l, absent := crashLedger(t, p), 0
 	t.Run(name, func(t *testing.T) {
 		l.t = t
 		c := l.child(p, false)
 		c.Request = request
 		killed = c.end(t)
-		l.wantTrueAtOnce(p)
+		absent = l.wantTrueAtOnce(p)
 		if !killed {
 			l.wantRow(1, 1)
 		}
 	})
-	return crashed{name, l}, killed
+	return crashed{name, l, absent}, killed
 }
 
 // crashLedger is a warm ledger for one case. It holds no connections, since there are many.
@@ -191,10 +230,14 @@ func crashLedger(t *testing.T, p path) *ledger {
 	l := newLedger(t, ledgerSetup{rule: p.rule})
 	l.plain.SetMaxIdleConns(0)
 	l.db.SetMaxIdleConns(0)
-	if p.setup != "" {
-		l.must(p.setup)
+	if p.many { // by a writer, which is quicker than as many readers
+		l.exec("INSERT INTO accounts SELECT i, 0 FROM generate_series(1, $1::int) i ON CONFLICT (id) DO UPDATE SET n = 0", manyAccounts)
+		if n := len(l.entries(p.ids())); n != manyAccounts {
+			t.Fatalf("%d accounts are cached", n)
+		}
+	} else {
+		l.warm(1, 2)
 	}
-	l.warm(1, 2)
 	return l
 }
 
@@ -223,93 +266,102 @@ func (l *ledger) child(p path, refused bool) child {
 }
 
 // wantTrueAtOnce looks at Redis before the server may have seen that the writer is dead: what
-// is there must be what is, or stays, committed.
-func (l *ledger) wantTrueAtOnce(p path) {
+// is there must be what is, or stays, committed. It counts the keys that have no entry.
+func (l *ledger) wantTrueAtOnce(p path) (absent int) {
 	l.t.Helper()
-	var entries [3]int
-	var there [3]bool
-	for id := 1; id <= 2; id++ {
-		entries[id], there[id] = l.entry(id)
-	}
+	entries := l.entries(p.ids())
 	eventually(l.t, "the writer's transaction is over", func() bool { return l.unlocked(1) && l.unlocked(2) })
-	for id := 1; id <= 2; id++ {
-		row := l.row(id)
-		switch stale := there[id] && entries[id] != row; {
-		case stale && p.holes && entries[id] < row: // the old row, which such a rule allows
+	l.wantEntriesTrue(p, entries)
+	if !p.holes {
+		l.wantReadersTrue(p)
+	}
+	return len(p.ids()) - len(entries)
+}
+
+// wantEntriesTrue holds entries against the rows.
+func (l *ledger) wantEntriesTrue(p path, entries map[int]int) {
+	l.t.Helper()
+	rows := l.rows()
+	for id, entry := range entries {
+		row, exists := rows[id]
+		switch stale := !exists || entry != row; {
+		case stale && p.holes && entry < row: // the old row, which such a rule allows
 		case stale:
-			l.t.Errorf("account %d was cached as %d and is %d in Postgres", id, entries[id], row)
+			l.t.Errorf("account %d was cached as %d and is %d in Postgres (there: %v)", id, entry, row, exists)
 		}
-		if p.holes {
-			continue
-		}
+	}
+}
+
+func (l *ledger) wantReadersTrue(p path) {
+	l.t.Helper()
+	for _, id := range p.spread() {
+		row := l.row(id)
 		if got := l.read(id); got != row {
 			l.t.Errorf("a reader gets %d for account %d, which is %d in Postgres", got, id, row)
 		}
 	}
 }
 
+// entries looks at Redis itself, at many envelopes at a time.
+func (l *ledger) entries(ids []int) map[int]int {
+	l.t.Helper()
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = l.key(id)
+	}
+	texts, err := l.rdb.MGet(context.Background(), keys...).Result()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	found := map[int]int{}
+	for i, text := range texts {
+		var envelope struct{ Data account }
+		if text == nil {
+			continue
+		}
+		if err := json.Unmarshal([]byte(text.(string)), &envelope); err != nil {
+			l.t.Fatalf("look at account %d: %v", ids[i], err)
+		}
+		found[ids[i]] = envelope.Data.N
+	}
+	return found
+}
+
+// rows looks at Postgres itself.
+func (l *ledger) rows() map[int]int {
+	l.t.Helper()
+	rows, err := l.plain.Query("SELECT id, n FROM accounts")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer rows.Close()
+	all := map[int]int{}
+	for rows.Next() {
+		var id, n int
+		if err := rows.Scan(&id, &n); err != nil {
+			l.t.Fatal(err)
+		}
+		all[id] = n
+	}
+	if err := rows.Err(); err != nil {
+		l.t.Fatal(err)
+	}
+	return all
+}
+
 // wantInUse waits until readers fill the keys again. Until then, and from then on, they get
 // what is in the database.
-func (l *ledger) wantInUse() {
+func (l *ledger) wantInUse(p path) {
 	l.t.Helper()
-	for id := 1; id <= 2; id++ {
+	for _, id := range p.spread() {
 		row := l.row(id)
 		eventually(l.t, fmt.Sprintf("account %d is cached as it is", id), func() bool {
 			l.read(id)
 			n, there := l.entry(id)
 			return there && n == row && !l.fenced(id)
 		})
-		if got := l.read(id); got != row {
-			l.t.Errorf("a reader gets %d for account %d, which is %d in Postgres", got, id, row)
-		}
 	}
-}
-
-// One service can be killed while another writes the same row: what the living one was told
-// is committed must never be taken back in the cache by what the dead one left.
-func TestCrashBesideAnotherWriter(t *testing.T) {
-	l := newLedger(t, ledgerSetup{})
-	const fenceFirst, lockFirst = "UPDATE accounts SET n = n + 1 WHERE id = 1", "UPDATE accounts SET n = n + 1 WHERE abs(id) = 1"
-	living := child{
-		Postgres: l.dsn, Redis: testenv.RealRedis(t), Rules: l.ruleText(""), Loop: true,
-		Texts: []string{fenceFirst + " RETURNING n", lockFirst + " RETURNING n"},
-	}
-	cmd, in, out := living.start(t)
-	checked := make(chan int)
-	go func() { // the reader, who hears of every COMMIT
-		reads := 0
-		for out.Scan() {
-			acknowledged, err := strconv.Atoi(out.Text())
-			if err != nil {
-				t.Errorf("the living writer said %q", out.Text())
-				break
-			}
-			var a account
-			if _, err := l.cache.Get(t.Context(), "accounts", &a, 1); err != nil || a.N < acknowledged {
-				t.Errorf("a reader gets %d, %v after %d was acknowledged", a.N, err, acknowledged)
-			}
-			reads++
-		}
-		checked <- reads
-	}()
-	for _, text := range []string{fenceFirst, lockFirst} {
-		for _, point := range points(upToCommit, afterIt) {
-			if text == fenceFirst && point == "settled" {
-				continue // it has no such point
-			}
-			dying := child{Postgres: l.dsn, Redis: living.Redis, Rules: living.Rules, Texts: []string{text}, Point: point}
-			if !dying.end(t) {
-				t.Errorf("%s: the child did not come to %q", text, point)
-			}
-		}
-	}
-	_ = in.Close()
-	if reads := await(t, "the living writer's end", checked); reads == 0 {
-		t.Error("the living writer committed nothing")
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the living writer: %v", err)
-	}
-	l.wantInUse()
-	l.wantTrue()
+	l.wantReadersTrue(p)
+	p.holes = false
+	l.wantEntriesTrue(p, l.entries(p.ids()))
 }

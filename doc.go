@@ -30,6 +30,22 @@
 // An error after COMMIT never reaches the caller of Exec, Query or Commit. It goes to
 // Config.Logger, Config.OnError and Stats.
 //
+// # Reading
+//
+// ReaderOf gives a reader of an entry that decodes rows into a struct, and needs no more
+// than the *sql.DB, so that it works beside any ORM:
+//
+//	users, err := wtcache.ReaderOf[User](db, "users")
+//	u, err := users.Get(ctx, 42)
+//	rows, err := users.GetMany(ctx, wtcache.Keys(ids)...)
+//
+// What Redis does not have is read from the database and stored, under a lease that makes a stale
+// fill impossible; under a writer's fence it is read and not stored. Readers of one key share
+// one query. A Redis that does not answer is no error. Options (Reader.With) ask for what is
+// fresh or of a maximum age, allow replicas of Redis, which ReadYourWrites holds to
+// what the caller has written, or read on behalf of a transaction (In). Readers that know
+// nothing of this package see the row or nothing, as long as they do not store rows themselves.
+//
 // # What is not captured
 //
 // Writes that do not come as SQL text through this driver: other programs, COPY and
@@ -38,6 +54,6 @@
 //
 // # Concurrency
 //
-// A *sql.DB, a Cache and the connectors are safe for concurrent use. Connections,
+// A *sql.DB, a Cache, a Reader and the connectors are safe for concurrent use. Connections,
 // statements and rows follow database/sql's rules.
 package wtcache

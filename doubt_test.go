@@ -266,3 +266,54 @@ func TestDoubtOfRowsThatBrokeOff(t *testing.T) {
 		}
 	}
 }
+
+// A write that was fenced first and whose answer got lost cannot be asked for: no row came to tell its transaction by. Its
+// fence has to end by itself, or the key would never be cached again.
+func TestDoubtOfFenceFirstExpires(t *testing.T) {
+	for _, committed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
+			t.Parallel()
+			proxy := testenv.ProxyURL(t, testenv.Postgres(t))
+			l := newLedger(t, ledgerSetup{postgres: proxy.URL, config: shortFences})
+			reader := l.other(ledgerSetup{})
+			reader.warm(1)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			trap := proxy.HoldRequest
+			if committed {
+				trap = proxy.HoldReply
+			}
+			held := trap("update accounts")
+			returned := make(chan error, 1)
+			go func() { _, err := l.db.ExecContext(ctx, setOne); returned <- err }()
+			await(t, "the statement on the wire", held.Reached())
+			eventually(t, "its fence was renewed past its life", func() bool { return l.stats().Redis.Renewals >= 4 })
+			l.wantInDoubt(1)
+			cancel()
+			if err := await(t, "the caller's error", returned); err == nil {
+				t.Error("the caller was told that it committed")
+			}
+			held.Cut()
+			if s := l.stats(); s.FenceFirst != 1 || s.InDoubt != 1 || s.DoubtExpired != 1 {
+				t.Errorf("%d writes were fenced first, %d are in doubt, %d left to expire", s.FenceFirst, s.InDoubt, s.DoubtExpired)
+			}
+			want := l.row(1)
+			if committed != (want == 1) {
+				t.Errorf("the row is %d", want)
+			}
+			eventually(t, "a reader fills the key again", func() bool {
+				if got := reader.read(1); got != want {
+					t.Fatalf("a reader gets %d, want %d", got, want)
+				}
+				_, there := l.entry(1)
+				return there
+			})
+			l.wantCached(1, want)
+			var a account
+			if r, err := reader.cache.Get(context.Background(), "accounts", &a, 1); err != nil || !r.FromCache || a.N != want {
+				t.Errorf("the key is not in use again: %+v, %+v, %v", a, r, err)
+			}
+			reader.wantTrue()
+		})
+	}
+}

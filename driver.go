@@ -41,26 +41,44 @@ func Register(name string, base driver.Driver, cfg Config) {
 	sql.Register(name, &Driver{base: base, cfg: cfg})
 }
 
-// Open opens one connection. database/sql uses OpenConnector instead.
+// Open opens one connection, which has its own settings, rules and Redis client and
+// closes them with itself. database/sql uses OpenConnector instead.
 func (d *Driver) Open(dsn string) (driver.Conn, error) {
-	c, err := d.OpenConnector(dsn)
+	dsn, cfg, err := d.settings(dsn)
+	if err != nil {
+		return nil, err
+	}
+	e, err := newEngine(cfg)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return c.Connect(ctx)
+	c, err := newConnector(dsnConnector{driver: d.base, dsn: dsn}, e, d).Connect(ctx)
+	if err != nil {
+		_ = e.close() // the connection's own error says more
+		return nil, err
+	}
+	if owner, ok := c.(interface{ ownEngine() }); ok { // with ModeOff there is nothing to own
+		owner.ownEngine()
+	}
+	return c, nil
+}
+
+// settings gives the base's own DSN and what is in force.
+func (d *Driver) settings(dsn string) (string, Config, error) {
+	if d.fromDSN {
+		return configFromDSN(dsn)
+	}
+	return dsn, d.cfg, nil
 }
 
 // OpenConnector reads the settings and the rule files and makes a connector
 // without dialling Postgres or Redis. Errors wrap ErrConfig or ErrRules.
 func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
-	cfg := d.cfg
-	if d.fromDSN {
-		var err error
-		if dsn, cfg, err = configFromDSN(dsn); err != nil {
-			return nil, err
-		}
+	dsn, cfg, err := d.settings(dsn)
+	if err != nil {
+		return nil, err
 	}
 	base, err := baseConnector(d.base, dsn)
 	if err != nil {
@@ -68,6 +86,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	}
 	e, err := newEngine(cfg)
 	if err != nil {
+		_ = closeBase(base) // the fault of the settings says more
 		return nil, err
 	}
 	return newConnector(base, e, d), nil
@@ -148,12 +167,17 @@ func (c *connector) Driver() driver.Driver {
 // a URL. It is called by sql.DB.Close.
 func (c *connector) Close() error {
 	err := c.engine.close()
-	if closer, ok := c.base.(io.Closer); ok {
-		if cerr := closer.Close(); err == nil {
-			err = cerr
-		}
+	if cerr := closeBase(c.base); err == nil {
+		err = cerr
 	}
 	return err
+}
+
+func closeBase(base driver.Connector) error {
+	if closer, ok := base.(io.Closer); ok {
+		return closer.Close()
+	}
+	return nil
 }
 
 // engineOf finds the engine behind a *sql.DB.

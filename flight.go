@@ -35,6 +35,7 @@ type flight struct {
 	asked asked
 	batch *batch
 	done  chan struct{} // closed after landing was set
+	held  chan struct{} // closed when another process was seen to have the lease
 
 	// Under flights.mu.
 	sent   int // requests sent for it so far
@@ -46,11 +47,14 @@ type flight struct {
 
 // rider is a reader on a flight.
 type rider struct {
-	// Under flights.mu: a rider is put on a next flight.
-	flight  *flight
-	boarded int // how many requests had been sent for it then
+	// leads: it has started the flight, which waits for others as long as it would. Such a
+	// rider may have whatever comes, so it is never on a next flight.
+	leads bool
 
-	led bool // the flight is of the rider's own batch
+	// Under flights.mu, until the flight has landed.
+	flight *flight
+	// boarded is how many requests had been sent then.
+	boarded int
 }
 
 // landing is what a flight came to.
@@ -64,10 +68,10 @@ type landing struct {
 	several bool
 }
 
-// mine says whether a rider may have what its flight brought, under mu. An error that may be
-// about another one's key is for him alone who asked for it.
+// mine says whether a rider may have what its flight brought. An error that may be about
+// another key is for him alone who asked for both.
 func (r *rider) mine(l *landing) bool {
-	if l.several && !r.led {
+	if l.several && !r.leads {
 		return false
 	}
 	return r.boarded < l.at || r.boarded < l.filledAt
@@ -103,8 +107,7 @@ func (c *Cache) board(ctx context.Context, t target, asks []asked, o *readOption
 		} else {
 			c.engine.stats.shared.Add(1)
 		}
-		riders[i] = f.take(f.sent)
-		riders[i].led = f.batch == b
+		riders[i] = f.take(b)
 	}
 	fl.mu.Unlock()
 	if len(b.flights) == 0 {
@@ -120,22 +123,21 @@ func (fl *flights) add(b *batch, id flightID, a asked) *flight {
 	if fl.byID == nil {
 		fl.byID = map[flightID]*flight{}
 	}
-	f := &flight{id: id, asked: a, batch: b, done: make(chan struct{})}
+	f := &flight{id: id, asked: a, batch: b, done: make(chan struct{}), held: make(chan struct{})}
 	fl.byID[id] = f
 	b.flights = append(b.flights, f)
 	return f
 }
 
-// take boards one more rider, under mu.
-func (f *flight) take(boarded int) *rider {
-	r := &rider{flight: f, boarded: boarded}
+// take boards one more rider, whose own batch is given, under mu.
+func (f *flight) take(own *batch) *rider {
+	r := &rider{leads: f.batch == own, flight: f, boarded: f.sent}
 	f.riders = append(f.riders, r)
 	f.batch.riders++
 	return r
 }
 
-// leave is for a rider who does not wait any longer. With the last one the batch ends,
-// and nobody boards it any more.
+// leave is for a rider who does not wait any longer. With the last one the batch ends.
 func (fl *flights) leave(r *rider) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -147,13 +149,19 @@ func (fl *flights) leave(r *rider) {
 			break
 		}
 	}
-	if f.batch.riders > 0 {
+	fl.endEmpty(f.batch)
+}
+
+// endEmpty ends a batch on which nobody rides, and lets nobody board what is left of it,
+// under mu.
+func (fl *flights) endEmpty(b *batch) {
+	if b.riders > 0 {
 		return
 	}
-	for _, g := range f.batch.flights {
-		fl.forget(g)
+	for _, f := range b.flights {
+		fl.forget(f)
 	}
-	f.batch.cancel()
+	b.cancel()
 }
 
 // forget lets nobody board a flight any more, under mu.
@@ -190,9 +198,7 @@ func (fl *flights) land(some []*flight) {
 		f.riders = nil
 		close(f.done)
 	}
-	if old.riders <= 0 {
-		old.cancel()
-	}
+	fl.endEmpty(old)
 	fl.mu.Unlock()
 	if len(b.flights) == 0 {
 		b.cancel()
@@ -222,29 +228,40 @@ func (fl *flights) goOn(b *batch, f *flight) {
 }
 
 // wait gives what a reader's flight came to. mine is false where the reader has to begin
-// again. late bounds the waiting of one who may not have the row that is on its way.
+// again. late ends the waiting of one who may not have the row that is on its way, or for
+// whom another process' fill is waited for.
 func (fl *flights) wait(ctx context.Context, r *rider, late <-chan struct{}) (l *landing, mine bool, err error) {
 	for {
-		fl.mu.Lock()
-		f := r.flight
-		if r.boarded == 0 {
-			late = nil
+		f, boarded := fl.seat(r)
+		ends, held := late, f.held
+		if boarded == 0 {
+			ends = nil
 		}
-		fl.mu.Unlock()
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			fl.leave(r)
-			return nil, false, ctx.Err()
-		case <-late:
-			fl.leave(r)
-			return nil, false, nil
+		for landed := false; !landed; {
+			select {
+			case <-f.done:
+				landed = true
+			case <-held:
+				if held = nil; !r.leads {
+					ends = late
+				}
+			case <-ctx.Done():
+				fl.leave(r)
+				return nil, false, ctx.Err()
+			case <-ends:
+				fl.leave(r)
+				return nil, false, nil
+			}
 		}
-		fl.mu.Lock()
-		ended, mine := r.flight == f, r.mine(&f.landing)
-		fl.mu.Unlock()
-		if ended {
-			return &f.landing, mine, nil
+		if now, _ := fl.seat(r); now == f {
+			return &f.landing, r.mine(&f.landing), nil
 		}
 	}
+}
+
+// seat says where a rider is.
+func (fl *flights) seat(r *rider) (f *flight, boarded int) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return r.flight, r.boarded
 }

@@ -35,7 +35,8 @@ func (b *batch) run() {
 			return
 		}
 		select {
-		case <-b.ctx.Done(): // its riders have left; the next question ends at once
+		case <-b.ctx.Done():
+			return // nobody rides, nor ever will
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 		pause = min(2*pause, fillPauseMax)
@@ -52,7 +53,9 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 	}
 	fl.sends(some)
 	var there []*flight
-	for i, l := range b.cache.engine.sync.Leases(b.ctx, keys, b.target.wanted(b.maxAge)) {
+	// Beyond the riders' patience, as a lease whose answer is lost cannot be given back.
+	ctx := context.WithoutCancel(b.ctx)
+	for i, l := range b.cache.engine.sync.Leases(ctx, keys, b.target.wanted(b.maxAge)) {
 		f := some[i]
 		switch {
 		case l.State == cachesync.LeaseValue:
@@ -60,6 +63,7 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 			there = append(there, f)
 		case l.State == cachesync.LeaseTaken && !last:
 			taken = append(taken, f)
+			f.hold()
 		default:
 			f.lease = l
 			ready = append(ready, f)
@@ -70,16 +74,23 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 	return ready, taken
 }
 
+// hold tells the riders that another process has the lease.
+func (f *flight) hold() {
+	select {
+	case <-f.held:
+	default:
+		close(f.held)
+	}
+}
+
 // read takes the flights' rows from the database, fills what may be filled, and lands.
 func (b *batch) read(some []*flight) {
 	if len(some) == 0 {
 		return
 	}
 	e := b.cache.engine
-	asks := make([]asked, len(some))
 	leased := 0
-	for i, f := range some {
-		asks[i] = f.asked
+	for _, f := range some {
 		if f.lease.State == cachesync.LeaseGranted {
 			leased++
 		}
@@ -89,21 +100,62 @@ func (b *batch) read(some []*flight) {
 	if leased > 0 {
 		barred, _ = e.sync.BarrierHeld(b.ctx, b.target.table.Barrier) // an error bars
 	}
+	if leased == len(some) && !barred {
+		if some = b.readStandby(some); len(some) == 0 {
+			return
+		}
+	}
 	e.flights.sends(some)
-	rows, err := b.cache.readRows(b.ctx, b.target, asks)
+	rows, err := b.cache.readRows(b.ctx, b.target, asksOf(some))
+	arrive(some, rows, err)
+	b.fill(some, rows, barred)
+	e.flights.land(some)
+}
+
+// readStandby lands what a read replica is proved to have and Redis has taken. The rest is
+// left for the primary; its leases that were used up are gone.
+func (b *batch) readStandby(some []*flight) (rest []*flight) {
+	e := b.cache.engine
+	e.flights.sends(some) // the snapshot is as of now
+	rows, ok := b.cache.standbyRows(b.ctx, b.target, asksOf(some))
+	if !ok {
+		return some
+	}
+	arrive(some, rows, nil)
+	b.fill(some, rows, false)
+	var stored []*flight
+	for _, f := range some {
+		if f.landing.filledAt > 0 {
+			stored = append(stored, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	e.stats.bypasses.Add(uint64(len(rest)))
+	e.flights.land(stored)
+	return rest
+}
+
+func asksOf(some []*flight) []asked {
+	asks := make([]asked, len(some))
+	for i, f := range some {
+		asks[i] = f.asked
+	}
+	return asks
+}
+
+// arrive notes what the latest request of the flights has brought.
+func arrive(some []*flight, rows []row, err error) {
 	for i, f := range some {
 		f.landing = landing{at: f.sent, err: err, several: err != nil && len(some) > 1}
 		if err == nil {
 			f.landing.reading, f.landing.err = rows[i].reading(), rows[i].err
 		}
 	}
-	if leased > 0 {
-		b.fill(some, rows, barred)
-	}
-	e.flights.land(some)
 }
 
-// fill stores the rows that were read under a lease, and gives the other leases back.
+// fill stores the rows that were read under a lease, and gives the other leases back. A
+// lease is used once.
 func (b *batch) fill(some []*flight, rows []row, barred bool) {
 	e := b.cache.engine
 	var fills []cachesync.Filling
@@ -113,10 +165,14 @@ func (b *batch) fill(some []*flight, rows []row, barred bool) {
 			continue
 		}
 		var entry cachesync.Entry // none gives the lease back
-		if len(rows) > 0 && !barred {
+		if f.landing.err == nil && !barred {
 			entry = b.target.fillable(rows[i], f.asked)
 		}
 		fills, leased = append(fills, cachesync.Filling{Lease: f.lease, Entry: entry}), append(leased, f)
+		f.lease = cachesync.LeaseResult{}
+	}
+	if len(fills) == 0 {
+		return
 	}
 	e.flights.sends(leased)
 	// Beyond the riders' patience: a lease that is not given back is in others' way.

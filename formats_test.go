@@ -194,16 +194,17 @@ func TestReleasesOfTwoFormats(t *testing.T) {
 // mixed gives each entry of a family a format of its own, in turn.
 func mixed(f *family, turn int) *family {
 	m := *f
-	m.name = fmt.Sprintf("formats %d", turn)
+	m.name = strings.TrimSpace(fmt.Sprintf("%s formats %d", f.name, turn))
 	m.rules = maps.Clone(f.rules)
 	m.tables = nil
 	for _, tab := range f.tables {
 		tab.entries = slices.Clone(tab.entries)
 		for i := range tab.entries {
 			e := &tab.entries[i]
-			e.format = []string{"hash", "versioned", "plain"}[(turn+i)%3]
+			e.format, e.plain = []string{"hash", "versioned", "plain"}[(turn+i)%3], false
 			for name, text := range m.rules {
 				key := `key: "{{P}}` + e.key + `"`
+				text = strings.Replace(text, key+", format: plain", key, 1)
 				m.rules[name] = strings.Replace(text, key, key+", format: "+e.format, 1)
 			}
 		}
@@ -212,16 +213,32 @@ func mixed(f *family, turn int) *family {
 	return &m
 }
 
-// The forms of write reach Redis in each format, one representative a kind.
-func TestWriteFormsOfEachFormat(t *testing.T) {
-	var some []form
+// representatives are forms of each kind of write, up to about n a kind.
+func representatives(n int) (some []form) {
 	for _, forms := range [][]form{insertForms, updateForms, keyForms, deleteForms, coarseForms, scriptForms} {
-		for i := 0; i < len(forms); i += max(1, len(forms)/3) {
+		for i := 0; i < len(forms); i += max(1, len(forms)/n) {
 			if !forms[i].fresh {
 				some = append(some, forms[i])
 			}
 		}
 	}
+	return some
+}
+
+// formatFamilies have entries in several formats, whose parts must share a slot: keys with a hash tag of their own, and
+// keys without.
+func formatFamilies() []*family {
+	tagged := *taggedFamily
+	tagged.forms = nil
+	for i := 0; i < len(taggedFamily.forms); i += 2 {
+		tagged.forms = append(tagged.forms, taggedFamily.forms[i])
+	}
+	return []*family{mixed(usersFamily("users", representatives(1)), 0), mixed(&tagged, 0), mixed(&tagged, 1)}
+}
+
+// The forms of write reach Redis in each format, one representative a kind.
+func TestWriteFormsOfEachFormat(t *testing.T) {
+	some := representatives(3)
 	for turn := range 3 {
 		f := mixed(usersFamily("", some), turn)
 		t.Run(f.name, func(t *testing.T) {

@@ -142,20 +142,22 @@ func readRows(rows *sql.Rows, mode how) error {
 // TestWriteForms runs every form of the table in DESIGN's part 2 in every kind of
 // transaction. When one fails, that way of writing leaves a stale entry behind, or
 // costs more than it should.
-func TestWriteForms(t *testing.T) { tryForms(t, single) }
+func TestWriteForms(t *testing.T) { tryForms(t, single, families()) }
 
 // The same where the keys of one write lie on several servers. When one fails that did
 // not fail above, users of a Cluster get what others do not.
 func TestWriteFormsOnCluster(t *testing.T) {
 	t.Cleanup(func() { wantNoCrossSlot(t, cluster.client(t, cluster.url(t))) })
-	tryForms(t, cluster)
+	tryForms(t, cluster, append(families(), formatFamilies()...))
 }
 
 // The same through a client that asks Sentinels where the server is.
-func TestWriteFormsOnSentinel(t *testing.T) { tryForms(t, sentinel) }
+func TestWriteFormsOnSentinel(t *testing.T) {
+	tryForms(t, sentinel, append(families(), formatFamilies()...))
+}
 
-func tryForms(t *testing.T, d deployment) {
-	for _, f := range families() {
+func tryForms(t *testing.T, d deployment, all []*family) {
+	for _, f := range all {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorldOn(t, d, f)

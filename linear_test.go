@@ -1,22 +1,27 @@
 package wtcache_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/internal/linear"
 )
 
 // linearReads are the ways to read that have to be linearizable, all of them in one history. A new way of the reader is one
 // more line.
 var linearReads = []linearRead{
-	{"Cache.Get", 24, 1, oneRow(readThrough)},
+	{"Cache.Get", 10, 1, oneRow(readThrough)},
+	{"Reader.Get", 8, 1, oneRow(readAs())},
+	{"GetMany", 6, 3, readMany},
+	{"MaxAge", 2, 1, oneRow(readAs(wtcache.MaxAge(5 * time.Millisecond)))},
+	{"WaitForFill(0)", 2, 1, oneRow(readAs(wtcache.WaitForFill(0)))},
+	{"Fresh", 1, 1, oneRow(readAs(wtcache.Fresh()))},
 	{"GET", 4, 1, oneRow(readUnawareOf)},
-	{"SELECT", 2, 1, oneRow(readTable)},
+	{"SELECT", 4, 1, oneRow(readTable)},
 	{"eviction", 2, 1, oneRow(evict)},
 }
 
@@ -30,6 +35,7 @@ func TestLinearizable(t *testing.T) {
 		{formats: []string{"hash"}},
 		{formats: []string{"versioned"}},
 		{formats: []string{"versioned", "hash", "plain"}},
+		{formats: []string{"envelope", "versioned"}, rule: "negative_ttl: 1s\n"},
 	} {
 		t.Run(strings.TrimSpace(strings.Join(setup.formats, " beside ")+" "+setup.rule), func(t *testing.T) {
 			t.Parallel()
@@ -48,43 +54,55 @@ func (s *linearShop) thickEnough() {
 	n := s.sum()
 	s.t.Logf("%d fence first, %d lock first, %d coarse, %d in all committed, %d in doubt, %d payloads stored, %d hits, %d fills, %d fills refused, %d bypasses",
 		n.FenceFirst, n.LockFirst, n.CoarseWrites, n.Committed, n.InDoubt, n.Redis.Stored, n.Hits, n.Fills, n.Redis.FillRefusals, n.Bypasses)
-	often, seldom := uint64(*linearOps)/200, uint64(*linearOps)/3600
+	often, seldom := uint64(*linearOps)/400, uint64(*linearOps)/3600
 	if min(n.FenceFirst, n.LockFirst, uint64(n.Redis.Stored), n.Hits, n.Fills, n.Bypasses) < often || min(n.CoarseWrites, n.InDoubt, uint64(n.Redis.FillRefusals)) < seldom {
 		s.t.Errorf("the mix is too thin to see anything: %+v", n)
 	}
 }
 
-// The same harness must find what is wrong with caches that are known to be wrong, or what it says of this one proves nothing:
-// hand-written ones of the usual kinds, and readers of wtcache's own protocol that leave one of its steps out.
+// wrongCache is a cache that is not linearizable.
+type wrongCache struct {
+	name   string
+	format string
+	read   func(*linearShop) rowReader // nil: all of wtcache's ways
+	writes []linearWrite
+	off    *switchedOff
+}
+
+// wrongCaches are hand-written ones of the usual kinds, and wtcache with readers or scripts that leave something out.
+var wrongCaches = []wrongCache{
+	{"cache-aside, UPDATE and DEL", "plain", readAside, byHand("UPDATE, DEL", thenDelete), nil},
+	{"dual write, UPDATE and SET", "plain", readAside, byHand("UPDATE, SET", thenSet), nil},
+	{"a reader that fills without a lease", "plain", readAside, linearWrites, nil},
+	{"a reader that takes its snapshot before the lease", "envelope", readSteps(stepSnapshot, stepLease, stepBarrier, stepFill), linearWrites, nil},
+	{"a reader that does not look at the barrier", "envelope", readSteps(stepLease, stepSnapshot, stepFill), coarseWrites(), nil},
+	{"a fence that does not delete the value", "envelope", nil, linearWrites, &switchedOff{"fence", "remove()\nreturn live + 1", "return live + 1"}},
+}
+
+// The same harness must find what is wrong with caches that are known to be wrong, or what it says of this one proves nothing.
 func TestWhatIsNotLinearizable(t *testing.T) {
-	ours := []linearRead{{"reader", 24, 1, nil}, {"eviction", 1, 1, oneRow(evict)}}
-	for _, c := range []struct {
-		name   string
-		format string
-		read   func(*linearShop) rowReader
-		writes []linearWrite
-		right  bool
-	}{
-		{"cache-aside, UPDATE and DEL", "plain", readAside, byHand("UPDATE, DEL", thenDelete), false},
-		{"dual write, UPDATE and SET", "plain", readAside, byHand("UPDATE, SET", thenSet), false},
-		{"a reader that fills without a lease", "plain", readAside, linearWrites, false},
-		{"a reader that takes its snapshot before the lease", "envelope", readSteps(stepSnapshot, stepLease, stepBarrier, stepFill), linearWrites, false},
-		{"a reader that does not look at the barrier", "envelope", readSteps(stepLease, stepSnapshot, stepFill), coarseWrites(), false},
-		{"a reader that leaves nothing out", "envelope", readSteps(stepLease, stepBarrier, stepSnapshot, stepFill), linearWrites, true},
-	} {
+	for _, c := range wrongCaches {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newLinearShop(t, linearSetup{formats: []string{c.format}})
-			s.reads = slices.Clone(ours)
-			s.reads[0].read = oneRow(c.read(s))
-			s.writes = c.writes
-			if c.right {
-				t.Logf("%v", s.wantLinearizable(linearRound, 0))
-				return
+			s := newLinearShop(t, linearSetup{formats: []string{c.format}, off: c.off})
+			if c.read != nil {
+				s.reads = onlyThrough(c.read(s))
 			}
-			s.wantViolation()
+			s.writes = c.writes
+			s.wantViolation(40, *linearLong)
 		})
 	}
+}
+
+// The readers that were wrong above are right where they leave nothing out: it is not the harness that makes them wrong.
+func TestReaderByHandIsLinearizable(t *testing.T) {
+	s := newLinearShop(t, linearSetup{formats: []string{"envelope"}})
+	s.reads = onlyThrough(readSteps(stepLease, stepBarrier, stepSnapshot, stepFill)(s))
+	t.Logf("%v", s.wantLinearizable(linearRound, 0))
+}
+
+func onlyThrough(read rowReader) []linearRead {
+	return []linearRead{{"reader", 24, 1, oneRow(read)}, {"eviction", 1, 1, oneRow(evict)}}
 }
 
 // wantLinearizable plays rounds of so many operations in all, and for so long.
@@ -102,15 +120,14 @@ func (s *linearShop) wantLinearizable(ops int, long time.Duration) (total linear
 	return total
 }
 
-// wantViolation plays rounds until one has no order, and has a read that everybody would call stale.
-func (s *linearShop) wantViolation() {
+// wantViolation plays rounds until one has no order.
+func (s *linearShop) wantViolation(rounds int, long time.Duration) {
 	s.t.Helper()
-	const rounds = 40
 	var total linear.Verdict
-	for s.rounds < rounds {
-		v := s.round(linearRound / 4)
+	for began := time.Now(); s.rounds < rounds || time.Since(began) < long; {
+		v := s.round(linearRound / 2)
 		total = total.Plus(v)
-		if v.Result == porcupine.Illegal && v.Stale > 0 {
+		if v.Result == porcupine.Illegal {
 			s.t.Logf("round %d: %v\n%v", s.rounds, total, v.Broken[0])
 			return
 		}

@@ -23,26 +23,18 @@ var linearWrites = []linearWrite{
 	{"by a predicate", 12, write(linear.Update, "UPDATE accounts SET n = $2 WHERE abs(id) = $1")},
 	{"with RETURNING", 6, write(linear.Update, "UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n")},
 	{"through a view", 6, write(linear.Update, "UPDATE shown SET n = $2 WHERE id = $1")},
-	{"coarse", 3, write(linear.Update, "WITH w AS (UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n) SELECT n FROM w")},
+	{coarseName, 6, write(linear.Update, "WITH w AS (UPDATE accounts SET n = $2 WHERE id = $1 RETURNING n) SELECT n FROM w")},
 	{"upsert", 6, write(linear.Upsert, upsertOne)},
 	{"insert", 12, write(linear.Insert, "INSERT INTO accounts (id, n) VALUES ($1, $2) ON CONFLICT DO NOTHING")},
 	{"delete", 8, write(linear.Delete, "DELETE FROM accounts WHERE id = $1 AND $2::int IS NOT NULL")},
 	{"refused by COMMIT", 4, refusedWrite},
-	{"transaction", 10, inTx(endCommit, 2)},
-	{"rolled back", 6, inTx(endRollback, 2)},
+	{"transaction", 10, linearTx(endCommit, 2)},
+	{"rolled back", 6, linearTx(endRollback, 2)},
 }
+
+const coarseName = "coarse"
 
 const upsertOne = "INSERT INTO accounts (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = excluded.n"
-
-// hurry gives a context that ends at random within one write in so many.
-func (c *linearClient) hurry() (ctx context.Context, cancel context.CancelFunc, hurried bool) {
-	const one = 200 // what was fenced first is in doubt without the number of its transaction, and stays fenced for the round
-	if c.r.IntN(one) > 0 {
-		return context.Background(), func() {}, false
-	}
-	ctx, cancel = context.WithTimeout(context.Background(), time.Duration(c.r.IntN(6000))*time.Microsecond)
-	return ctx, cancel, true
-}
 
 // refusedForCertain says that the server itself took nothing over.
 func refusedForCertain(err error) bool {
@@ -50,27 +42,26 @@ func refusedForCertain(err error) bool {
 	return strings.HasPrefix(state, "23") || strings.HasPrefix(state, "40")
 }
 
-// inDoubt says that nobody was told the outcome of what was asked to commit. Of an answer that is lost pgx may say what it says
-// of a connection that was closed before.
-func inDoubt(err error, hurried bool) bool {
-	if err == nil || refusedForCertain(err) {
-		return false
-	}
-	return hurried || errors.Is(err, linear.ErrCut) || err.Error() == "conn closed"
+// lost says that the connection was cut. Of an answer that is lost pgx may say what it says of a connection that was closed before.
+func lost(err error) bool {
+	return err != nil && (errors.Is(err, linear.ErrCut) || err.Error() == "conn closed")
 }
 
 // write is an autocommit statement.
 func write(kind linear.Kind, text string) func(*linearClient, string) error {
 	return func(c *linearClient, name string) error {
-		ctx, cancel, hurried := c.hurry()
-		defer cancel()
+		ctx := context.Background()
 		o := linear.Op{Client: c.number, Key: c.some(1)[0], Kind: kind, Value: c.history.Draw(), Way: name}
+		db := c.process.db
+		if name == coarseName {
+			db = c.shop.coarse.db
+		}
 		o.Call = c.history.Now()
-		written, err := run(ctx, c.process.db, text, o.Key, o.Value)
+		written, err := run(ctx, db, text, o.Key, o.Value)
 		switch {
 		case err == nil && written:
 			c.history.Add(o)
-		case inDoubt(err, hurried):
+		case lost(err):
 			o.InDoubt = true
 			c.history.Add(o)
 		case err != nil && !refusedForCertain(err):
@@ -103,7 +94,7 @@ func refusedWrite(c *linearClient, _ string) error {
 	if err == nil && written {
 		return errors.New("a COMMIT that violates a constraint has succeeded")
 	}
-	if err != nil && !refusedForCertain(err) && !inDoubt(err, false) {
+	if err != nil && !refusedForCertain(err) && !lost(err) {
 		return err
 	}
 	return nil
@@ -115,10 +106,15 @@ const (
 )
 
 // inTx writes so many rows in one transaction.
-func inTx(commit bool, rows int) func(*linearClient, string) error {
+func linearTx(commit bool, rows int) func(*linearClient, string) error {
 	return func(c *linearClient, name string) error {
-		ctx, cancel, hurried := c.hurry()
-		defer cancel()
+		ctx := context.Background()
+		hurried := c.r.IntN(8) == 0 // its context ends on the way, perhaps during COMMIT
+		if hurried {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(c.r.IntN(30_000))*time.Microsecond)
+			defer cancel()
+		}
 		tx, err := c.process.db.BeginTx(ctx, nil)
 		var ops []linear.Op
 		if err == nil {
@@ -126,19 +122,21 @@ func inTx(commit bool, rows int) func(*linearClient, string) error {
 			ops, err = c.fillTx(ctx, tx, name, rows)
 		}
 		switch {
-		case err != nil && (hurried || refusedForCertain(err)):
+		case err != nil && (hurried || lost(err) || refusedForCertain(err)):
 			return nil // COMMIT was not asked for
 		case err != nil:
 			return err
-		case !commit:
+		case !commit && !hurried:
 			return tx.Rollback()
+		case !commit:
+			return nil // the context may have done it
 		}
 		for i := range ops {
 			ops[i].Call = c.history.Now()
 		}
 		err = tx.Commit()
 		switch {
-		case err == nil, inDoubt(err, hurried):
+		case err == nil, lost(err), hurried && !refusedForCertain(err):
 			for _, o := range ops {
 				o.InDoubt = err != nil
 				c.history.Add(o)

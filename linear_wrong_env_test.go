@@ -2,10 +2,14 @@ package wtcache_test
 
 import (
 	"context"
+	"crypto/sha1"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -69,7 +73,7 @@ func byHand(name string, then func(ctx context.Context, p *ledger, id, n int) er
 // coarseWrites are those that the barrier is there for.
 func coarseWrites() (coarse []linearWrite) {
 	for _, w := range linearWrites {
-		if strings.HasPrefix(w.name, "coarse") {
+		if w.name == coarseName {
 			coarse = append(coarse, w)
 		}
 	}
@@ -81,7 +85,12 @@ func readSteps(order ...int) func(*linearShop) rowReader {
 	return func(s *linearShop) rowReader {
 		clients := map[*ledger]*cachesync.Client{}
 		for _, p := range s.processes {
-			clients[p] = p.protocol()
+			c, err := cachesync.New(p.rdb, cachesync.Options{Deadline: 5 * time.Second})
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.t.Cleanup(func() { _ = c.Close() })
+			clients[p] = c
 		}
 		return func(ctx context.Context, p *ledger, id int) (n int, there bool, err error) {
 			r := stepReader{ledger: p, sync: clients[p], id: id}
@@ -147,4 +156,52 @@ func (r *stepReader) take(ctx context.Context, step int) (err error) {
 		return err
 	}
 	return err
+}
+
+// switchedOff is a line of one of the protocol's scripts that another stands in for.
+type switchedOff struct{ script, line, instead string }
+
+func (o switchedOff) hook(t *testing.T, base redis.Hook) redis.Hook {
+	t.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile("cachesync/lua/" + name + ".lua")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	source := read("prelude") + "\n" + read(o.script)
+	if n := strings.Count(source, o.line); n != 1 {
+		t.Fatalf("%q is found %d times in %s.lua", o.line, n, o.script)
+	}
+	sum := sha1.Sum([]byte(source))
+	return mutantHook{base, hex.EncodeToString(sum[:]), strings.Replace(source, o.line, o.instead, 1)}
+}
+
+// mutantHook has the server run another script than the one that it is asked to.
+type mutantHook struct {
+	redis.Hook
+	digest, source string
+}
+
+func (h mutantHook) replace(cmd redis.Cmder) {
+	if args := cmd.Args(); args[0] == "evalsha" && args[1] == h.digest {
+		args[0], args[1] = "eval", h.source
+	}
+}
+
+func (h mutantHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.replace(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (h mutantHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			h.replace(cmd)
+		}
+		return next(ctx, cmds)
+	}
 }

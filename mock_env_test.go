@@ -160,24 +160,33 @@ var _ redis.Hook = scripts{}
 
 func newScripts(t *testing.T, log *timeline) scripts {
 	t.Helper()
-	s := scripts{log, map[string]string{}}
-	prelude, err := os.ReadFile("cachesync/lua/prelude.lua")
+	names, err := scriptNames()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return scripts{log, names}
+}
+
+// scriptNames gives the names of the scripts' files by the digests that Redis knows them by.
+func scriptNames() (map[string]string, error) {
+	prelude, err := os.ReadFile("cachesync/lua/prelude.lua")
+	if err != nil {
+		return nil, err
+	}
 	files, err := filepath.Glob("cachesync/lua/*.lua")
 	if err != nil || len(files) < 2 {
-		t.Fatalf("no scripts were found: %v", err)
+		return nil, errors.Join(errors.New("no scripts were found"), err)
 	}
+	names := map[string]string{}
 	for _, file := range files {
 		body, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		sum := sha1.Sum([]byte(string(prelude) + "\n" + string(body)))
-		s.names[hex.EncodeToString(sum[:])] = strings.TrimSuffix(filepath.Base(file), ".lua")
+		names[hex.EncodeToString(sum[:])] = strings.TrimSuffix(filepath.Base(file), ".lua")
 	}
-	return s
+	return names, nil
 }
 
 func (s scripts) DialHook(next redis.DialHook) redis.DialHook {

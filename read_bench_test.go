@@ -31,7 +31,7 @@ type member struct {
 const memberSQL = `CREATE TABLE members (id bigint PRIMARY KEY, org_id bigint NOT NULL, name text NOT NULL, email text NOT NULL,
 	role text NOT NULL, active boolean NOT NULL, credit bigint NOT NULL, bio text NOT NULL, created text NOT NULL);
 	INSERT INTO members SELECT n, n % 10, 'Member number ' || n, 'member' || n || '@example.com', 'contributor', true, n * 7,
-		repeat('She writes. ', 9), '2026-11-26T12:00:00Z' FROM generate_series(1, 1000) n`
+		repeat('She writes. ', 11) || 'Daily.', '2026-11-26T12:00:00Z' FROM generate_series(1, 1000) n`
 
 type readBench struct {
 	plain  *sql.DB // pgx without us

@@ -93,7 +93,7 @@ func TestReaderContext(t *testing.T) {
 	items := readerOf[item](t, h.db, "items")
 	seen(t, items, 1)
 	lock := begin(t, h.plain, nil)
-	say(t, lock, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+	runOn(t, lock, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
 	go func() {

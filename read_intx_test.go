@@ -34,7 +34,7 @@ func begin(t testing.TB, db *sql.DB, o *sql.TxOptions) *sql.Tx {
 	return tx
 }
 
-func say(t testing.TB, on interface {
+func runOn(t testing.TB, on interface {
 	ExecContext(context.Context, string, ...any) (sql.Result, error)
 }, text string, args ...any) {
 	t.Helper()
@@ -64,7 +64,7 @@ func TestReaderInATransactionThatHasWritten(t *testing.T) {
 			seen(t, items, 1)
 			seen(t, items, 2)
 			tx := begin(t, h.db, nil)
-			say(t, tx, write)
+			runOn(t, tx, write)
 			in := items.With(wtcache.In(wrap(tx)))
 			sent := h.sent.during(func() {
 				if row := seen(t, in, 1); row.Value.Title != "new" || row.FromCache {
@@ -98,13 +98,13 @@ func TestReaderInATransactionThatHasUndoneItsWrite(t *testing.T) {
 	seen(t, items, 1)
 	tx := begin(t, h.db, nil)
 	for _, text := range []string{"SAVEPOINT s", "UPDATE items SET title = 'new' WHERE id = 1"} {
-		say(t, tx, text)
+		runOn(t, tx, text)
 	}
 	in := items.With(wtcache.In(tx))
 	if row := seen(t, in, 1); row.Value.Title != "new" {
 		t.Errorf("before ROLLBACK TO: %+v", row)
 	}
-	say(t, tx, "ROLLBACK TO s")
+	runOn(t, tx, "ROLLBACK TO s")
 	if row := seen(t, in, 1); row.Value.Title != "old" || !row.FromCache {
 		t.Errorf("after ROLLBACK TO: %+v", row)
 	}
@@ -185,7 +185,7 @@ func TestReaderInASnapshotByDefault(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		say(t, conn, "BEGIN")
+		runOn(t, conn, "BEGIN")
 		for name, on := range map[string]wtcache.Queryer{"Tx": begin(t, db, nil), "BEGIN as text": conn} {
 			h.exec("UPDATE items SET title = 'old' WHERE id = 1")
 			rows, err := on.QueryContext(context.Background(), "SELECT FROM items")
@@ -215,12 +215,12 @@ func TestReaderInAConnection(t *testing.T) {
 	if row := seen(t, in, 1); !row.FromCache {
 		t.Errorf("outside a transaction: %+v", row)
 	}
-	say(t, conn, "BEGIN")
-	say(t, conn, "UPDATE items SET title = 'new' WHERE id = 1")
+	runOn(t, conn, "BEGIN")
+	runOn(t, conn, "UPDATE items SET title = 'new' WHERE id = 1")
 	if row := seen(t, in, 1); row.FromCache || row.Value.Title != "new" {
 		t.Errorf("after a write: %+v", row)
 	}
-	say(t, conn, "COMMIT")
+	runOn(t, conn, "COMMIT")
 	if row := seen(t, in, 1); !row.FromCache || row.Value.Title != "new" {
 		t.Errorf("after COMMIT: %+v", row)
 	}
@@ -271,7 +271,7 @@ func TestReaderInAFailedTransaction(t *testing.T) {
 	for _, wrote := range []bool{false, true} {
 		tx := begin(t, h.db, nil)
 		if wrote {
-			say(t, tx, "UPDATE items SET title = 'new' WHERE id = 1")
+			runOn(t, tx, "UPDATE items SET title = 'new' WHERE id = 1")
 		}
 		_, _ = tx.Exec("SELECT 1/0")
 		if row, err := items.With(wtcache.In(tx)).Row(context.Background(), 1); sqlState(err) != "25P02" {
@@ -305,7 +305,7 @@ func TestReaderInATransactionThatPreparesItsQueries(t *testing.T) {
 	h := newShelf(t, itemsSetup(""))
 	items := readerOf[item](t, h.db, "items")
 	tx := begin(t, h.db, nil)
-	say(t, tx, "UPDATE items SET title = 'new' WHERE id = 1")
+	runOn(t, tx, "UPDATE items SET title = 'new' WHERE id = 1")
 	for range 2 {
 		row, err := items.With(wtcache.In(preparing{tx})).Row(context.Background(), 1)
 		if err != nil || row.Value.Title != "new" {

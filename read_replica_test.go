@@ -203,7 +203,7 @@ func TestReaderReplicaMiss(t *testing.T) {
 	}
 	// A fence at the primary bars the fill, whatever the replica says of it.
 	tx := begin(t, m.db, nil)
-	say(t, tx, "UPDATE items SET title = 'new' WHERE id = 3")
+	runOn(t, tx, "UPDATE items SET title = 'new' WHERE id = 3")
 	wtcache.AtCrashPoint(t, func(p string) {
 		if p != "fenced" {
 			return

@@ -125,7 +125,7 @@ func TestReaderSharesNoErrors(t *testing.T) {
 	items := readerOf[item](t, h.db, "items")
 	seen(t, items, 9)
 	tx := begin(t, h.plain, nil)
-	say(t, tx, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE") // holds up reads of the database
+	runOn(t, tx, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE") // holds up reads of the database
 	faulty := make(chan error, 1)
 	go func() {
 		_, err := items.GetMany(ctx, 1, 2, "not a number")

@@ -25,12 +25,9 @@ type row struct {
 
 func (r row) reading() reading { return reading{payload: r.payload, found: r.found} }
 
-// readRows takes rows from the database, in one statement and one snapshot, with the very payload
-// expression that writes use. The rows are in the order of asks.
+// readRows takes rows from the primary, in one statement and one snapshot, with the very
+// payload expression that writes use. The rows are in the order of asks.
 func (c *Cache) readRows(ctx context.Context, t target, asks []asked) ([]row, error) {
-	if rows, ok := c.standbyRows(ctx, t, asks); ok {
-		return rows, nil
-	}
 	c.engine.stats.databaseReads.Add(1)
 	rows, err := queryRows(ctx, c.db, t, asks)
 	for i := range rows {
@@ -40,7 +37,9 @@ func (c *Cache) readRows(ctx context.Context, t target, asks []asked) ([]row, er
 }
 
 // standbyRows takes them from a read replica, if there is one that has all that was
-// committed up to now.
+// committed when the call began. They may be returned only if they could be stored: a
+// standby shows a commit before the primary does, so that the next reader, of the primary,
+// would see an older row again. A fill that succeeded has met no fence of such a commit.
 func (c *Cache) standbyRows(ctx context.Context, t target, asks []asked) ([]row, bool) {
 	s := c.engine.standby
 	conn, done := s.reading(ctx, c.db)
@@ -56,6 +55,9 @@ func (c *Cache) standbyRows(ctx context.Context, t target, asks []asked) ([]row,
 		return nil, false
 	}
 	c.engine.stats.databaseReads.Add(1)
+	for i := range rows {
+		rows[i].unproved = !rows[i].standby
+	}
 	return rows, true
 }
 

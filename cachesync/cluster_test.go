@@ -84,18 +84,75 @@ func TestFenceOverADeadServer(t *testing.T) {
 		if n := c.Stats().BreakerOpens; n != 1 {
 			t.Errorf("%s: %d breakers opened, want the dead server's", name, n)
 		}
-		for _, key := range alive {
+		for i, key := range alive {
+			format := allFormats[i%len(allFormats)]
 			f := mustFence(t, c, key)
-			if r := f.Apply(t.Context(), map[string]Entry{key: entry(Envelope, `{"n":1}`, 1)}); r.Stored != 1 {
+			if r := f.Apply(t.Context(), map[string]Entry{key: entry(format, `{"n":1}`, 1)}); r.Stored != 1 {
 				t.Errorf("%s: %s, on a server that lives: %+v", name, key, r)
 			}
-			if _, hit, err := c.Get(t.Context(), key, Envelope, testSchema); !hit || err != nil {
+			if _, hit, err := c.Get(t.Context(), key, format, testSchema); !hit || err != nil {
 				t.Errorf("%s: %s is not served: %v", name, key, err)
 			}
 			if err := c.Invalidate(t.Context(), []string{key}, ""); err != nil {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// A value's parts lie under several names, which a Cluster lets a script touch only where they share a slot. Where they do
+// not, entries of that format cannot be written, or what ends them leaves a part behind that is served.
+func TestEveryFormatOnACluster(t *testing.T) {
+	rdb := dialCluster(t, testenv.Cluster(t))
+	c := newTestClient(t, rdb, Options{})
+	ctx, prefix := t.Context(), testenv.KeyPrefix(t)
+	var keys []string
+	for i, format := range slices.Repeat(allFormats, 6) { // over all servers
+		other := allFormats[(i+1)%len(allFormats)]
+		for _, key := range []string{fmt.Sprint(prefix, i), fmt.Sprintf("%s{%d}:x", prefix, i)} {
+			keys = append(keys, key)
+			check := func(what, is string, in Format, payload string) {
+				t.Helper()
+				wantValue(t, c, key, what, is, in, payload)
+			}
+			store(t, c, key, entry(format, `{"n":5}`, 5))
+			check("a write", "value 5", format, `{"n":5}`)
+			c.ApplyCAS(ctx, map[string]Entry{key: entry(format, `{"n":7}`, 7)})
+			check("an eventual write", "value 7", format, `{"n":7}`)
+			store(t, c, key, entry(other, `{"n":8}`, 8))
+			check("a write in another format", "value 8", other, `{"n":8}`)
+			mustFence(t, c, key).Abort(ctx)
+			check("a fence", "absent", format, "")
+			fill(t, c, key, entry(format, `{"n":8}`, 0))
+			check("a fill", "fill", format, `{"n":8}`)
+			if err := c.Invalidate(ctx, []string{key}, ""); err != nil {
+				t.Error(err)
+			}
+			check("an invalidation", "absent", format, "")
+			store(t, c, key, entry(format, `{"n":9}`, 9))
+		}
+	}
+	if _, err := c.Sweep(ctx, []string{prefix + "*"}); err != nil {
+		t.Error(err)
+	}
+	for _, key := range keys {
+		wantValue(t, c, key, "a sweep", "absent", Envelope, "")
+	}
+}
+
+// wantValue: that is all that there is, in that format and in no other.
+func wantValue(t *testing.T, c *Client, key, after, is string, in Format, payload string) {
+	t.Helper()
+	if got := look(t, c.rdb, key); got != is {
+		t.Errorf("%s, after %s: %s, want %s", key, after, got, is)
+	}
+	for _, f := range allFormats {
+		if _, hit, err := c.Get(t.Context(), key, f, testSchema); hit != (is != "absent" && f == in) || err != nil {
+			t.Errorf("%s, after %s, as %s: hit is %v, %v", key, after, f, hit, err)
+		}
+	}
+	if text, there, err := foreignRead(t.Context(), c.rdb, key, in); there != (is != "absent") || text != payload || err != nil {
+		t.Errorf("%s, after %s: others read %q, %v, %v", key, after, text, there, err)
 	}
 }
 

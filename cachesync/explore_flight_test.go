@@ -49,7 +49,7 @@ const (
 // phase says when somebody joins who joins now.
 func (x *turn) phase(f *local) uint8 {
 	switch f.pc {
-	case fGather:
+	case fGather, fBypassed: // what comes of a refusal is asked for after it
 		return whileGathering
 	case fStored, fRefused:
 		return afterFill

@@ -3,9 +3,7 @@ package wtcachetest
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +36,7 @@ type Cache struct {
 	inside  *redis.Client // the driver's
 	outside *redis.Client // the test's own, which Down does not reach
 	sync    *cachesync.Client
+	asks    map[string]question // what the driver's reader sends
 	version atomic.Uint64
 
 	mu       sync.Mutex // guards all below
@@ -294,80 +293,4 @@ func (c *Cache) closing() bool {
 // nextVersion is a place in a WAL that grows with every write.
 func (c *Cache) nextVersion() string {
 	return fmt.Sprintf("000000010/%X", 0x1000+8*c.version.Add(1))
-}
-
-// read answers the query of the driver's reader from the tables' content; ok is false for
-// every other text.
-func (c *Cache) read(query string, args []driver.NamedValue) (rows driver.Rows, ok bool, err error) {
-	for _, bound := range c.set.Tables {
-		for i, e := range bound.Entries {
-			if bound.Read(i) == query {
-				rows, err = c.readEntry(bound, e, args)
-				return rows, true, err
-			}
-		}
-	}
-	return nil, false, nil
-}
-
-func (c *Cache) readEntry(bound *rules.Table, e *rules.BoundEntry, args []driver.NamedValue) (driver.Rows, error) {
-	t := c.model.table(bound.Name)
-	content, known := c.content(t)
-	if slices.ContainsFunc(args, func(arg driver.NamedValue) bool { return arg.Value == nobody }) {
-		return &answer{columns: make([]string, len(args)+3)}, nil
-	}
-	if !known {
-		err := fmt.Errorf("wtcachetest: %s is not in the cache and is read from %s, which holds what the test does not say; say it before by cache.Rows(%q, …)", keyOf(e, args), t.name, t.name.Table)
-		c.t.Errorf("%v", err)
-		return nil, err
-	}
-	found := &answer{columns: make([]string, len(args)+3)}
-	for _, row := range content {
-		cells, err := c.readRow(t, bound, e, row, args)
-		if err != nil {
-			c.t.Errorf("%v", err)
-			return nil, err
-		}
-		if cells != nil {
-			found.rows, found.hidden = append(found.rows, cells), append(found.hidden, nil)
-		}
-	}
-	c.log.add(operation{verb: "read " + keyOf(e, args) + " from " + t.name.String()})
-	return found, nil
-}
-
-// readRow gives what the reader's query gives of a row, nil for one of another key.
-func (c *Cache) readRow(t *table, bound *rules.Table, e *rules.BoundEntry, row Row, args []driver.NamedValue) ([]driver.Value, error) {
-	var cells []driver.Value
-	for i, name := range e.Key.Columns() {
-		v, known := row[name]
-		text, ok, err := t.column(name).textOf(v)
-		switch {
-		case err != nil || !known:
-			return nil, fmt.Errorf("wtcachetest: a row that the test gave %s by Rows has no usable %s: %w", t.name, name, err)
-		case !ok || text != args[i].Value:
-			return nil, nil
-		}
-		cells = append(cells, text)
-	}
-	payload, missing, err := object(t, e, row)
-	if err == nil && len(missing) > 0 {
-		err = fmt.Errorf("entry %q stores %s, which is not there", e.Key, strings.Join(missing, ", "))
-	}
-	storable := false
-	if err == nil {
-		storable, err = holds(c.whens, bound, e, row)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("wtcachetest: a row that the test gave %s by Rows: %w", t.name, err)
-	}
-	return append(cells, payload, fmt.Sprint(storable), "false"), nil
-}
-
-func keyOf(e *rules.BoundEntry, args []driver.NamedValue) string {
-	key, _ := e.Key.Render(func(column string) (string, bool) {
-		i := slices.Index(e.Key.Columns(), column)
-		return fmt.Sprint(args[i].Value), true
-	})
-	return key
 }

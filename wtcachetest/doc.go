@@ -38,6 +38,16 @@
 //
 // What does not follow is never guessed: the test fails with a message that says what to add.
 //
+// # Readers
+//
+// Code that reads through wtcache (ReaderOf, CacheOf) needs no expectation of the mock. What it
+// finds is what [Cache.Put] and the writes before have put into the cache, else what
+// [Cache.Rows] says of the table, and inside a transaction what that has written. [Cache.ExpectRead]
+// says which rows came from the table, [Cache.ExpectFilled] which entries a reader stored, and
+// [Cache.Ops] shows each statement with its keys. Redis' clock moves by [Cache.Advance] alone, so
+// that a test decides how old an entry is (MaxAge, negative_ttl). Reads run on goroutines of the driver's own: the
+// functions of [When] may be called from several at a time.
+//
 // # Failures
 //
 // [Cache.Down] and [Cache.Up] take Redis away and give it back. An error of
@@ -54,5 +64,6 @@
 // is in force. A bare name means the table of that name in whatever schema. A `when` is not
 // checked, and beyond tests for NULL it has to be said in Go, see [When]. Payloads are equal to
 // Postgres' as JSON; the blanks and the order of keys inside jsonb may differ. Nobody answers
-// what became of a transaction in doubt.
+// what became of a transaction in doubt. There is one Redis, without replicas, and one Postgres, without
+// standbys. A transaction above read committed finds what others have committed since it began.
 package wtcachetest

@@ -181,6 +181,47 @@ func ExampleCache_Rows() {
 	// Ann true
 }
 
+// Names is code under test: it reads a page of users.
+func Names(ctx context.Context, users *wtcache.Reader[User], ids []int64) ([]string, error) {
+	rows, err := users.GetMany(ctx, wtcache.Keys(ids)...)
+	var names []string
+	for _, row := range rows {
+		if row.Found {
+			names = append(names, row.Value.Name)
+		}
+	}
+	return names, err
+}
+
+// User is a row of the table users.
+type User struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+}
+
+// Code that reads through a Reader: what is in the cache is not asked for, and the rest by one
+// statement.
+func ExampleCache_ExpectRead() {
+	t := new(exampleT)
+	defer t.end()
+	db, _, cache := wtcachetest.New(t, wtcachetest.Rules(rule), wtcachetest.Schema(schema))
+	cache.Put("users", wtcachetest.Row{"id": 7, "name": "Ann"})
+	cache.Rows("users", wtcachetest.Row{"id": 7, "name": "Ann"}, wtcachetest.Row{"id": 8, "name": "Bob"})
+
+	users, err := wtcache.ReaderOf[User](db, "users")
+	check(err)
+	names, err := Names(context.Background(), users, []int64{7, 8, 9})
+	check(err)
+	fmt.Println(names)
+
+	cache.ExpectRead("user:8", "user:9")
+	fmt.Println(strings.Join(cache.Ops(), "\n"))
+	// Output:
+	// [Ann Bob]
+	// read user:8, user:9 from public.users
+	// fill user:8 {"id":8,"name":"Bob"}
+}
+
 // A COMMIT that the server refuses is a rollback; the fences are given back.
 func ExampleCache_Ops_commitError() {
 	t := new(exampleT)

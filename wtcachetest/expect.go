@@ -16,7 +16,8 @@ func (c *Cache) ExpectWritten(key string, payload any) {
 	c.expectStored(key, payload, "a write", operation.writes)
 }
 
-// ExpectFilled says the same of a reader that did not find the key.
+// ExpectFilled says the same of a reader that did not find the key. Under a rule with
+// negative_ttl a reader that did not find a row either stores `null`.
 func (c *Cache) ExpectFilled(key string, payload any) {
 	c.t.Helper()
 	c.expectStored(key, payload, "a reader", func(o operation) bool { return o.verb == "fill" })
@@ -51,7 +52,8 @@ func (c *Cache) lastStore(key string) *operation {
 	return nil
 }
 
-// ExpectAbsent says that readers find nothing under the keys, for whatever reason.
+// ExpectAbsent says that readers find nothing under the keys, for whatever reason. The
+// `null` of negative_ttl is something: see ExpectFilled.
 func (c *Cache) ExpectAbsent(keys ...string) {
 	c.t.Helper()
 	for _, key := range keys {
@@ -73,6 +75,28 @@ func (c *Cache) ExpectInvalidated(keys ...string) {
 			c.fail("%s is absent, but no write has made it so", key)
 		}
 	}
+}
+
+// ExpectRead says which rows readers took from the database: those of these keys and no
+// others, each as often as it is named, in whatever order and by however many statements
+// (Ops has each). Without keys: none, so that all came from the cache.
+func (c *Cache) ExpectRead(keys ...string) {
+	c.t.Helper()
+	var read []string
+	for _, o := range c.log.list() {
+		read = append(read, o.read...)
+	}
+	want := slices.Sorted(slices.Values(keys))
+	if slices.Sort(read); !slices.Equal(read, want) {
+		c.fail("readers were to take from the database %s, but took %s", enumerated(want), enumerated(read))
+	}
+}
+
+func enumerated(keys []string) string {
+	if len(keys) == 0 {
+		return "nothing"
+	}
+	return strings.Join(keys, ", ")
 }
 
 // ExpectUntouched says that nothing was done to the keys, by writes or by readers that
@@ -131,7 +155,12 @@ func (c *Cache) ExpectOps(want ...string) {
 //	UPDATE users SET name = $1 WHERE id = $2
 //	apply user:7 {"id":7,"name":"Ann"}
 //
-// A step's unusual outcome follows it after a colon. Readers are there where they fill.
+// A step's unusual outcome follows it after a colon. Readers are there where they do not find
+// all they look for: with one line for a statement, whatever the number of its keys, and
+// with what they fill:
+//
+//	read user:7, user:8 from public.users
+//	fill user:7 {"id":7,"name":"Ann"}
 func (c *Cache) Ops() []string {
 	ops := c.log.list()
 	lines := make([]string, len(ops))

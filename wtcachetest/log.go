@@ -15,11 +15,12 @@ import (
 
 // operation is one thing that happened: a statement, or a step of the protocol on a key.
 type operation struct {
-	verb    string // fence, apply, …; or a statement's text
-	key     string // "" for a statement
-	note    string // what came of it, where that is not the usual
-	payload string // what was stored
-	commits bool   // the statement committed what was written before it, or itself
+	verb    string   // fence, apply, …; or a statement's text
+	key     string   // "" for a statement
+	note    string   // what came of it, where that is not the usual
+	payload string   // what was stored
+	commits bool     // the statement committed what was written before it, or itself
+	read    []string // keys whose rows a reader took from the database
 }
 
 // String is how the operation is listed.

@@ -135,7 +135,7 @@ func TestContradictionsFailTheTest(t *testing.T) {
 		}
 		var u row
 		_, _ = reader.Get(context.Background(), "users", &u, 9)
-	}), "user:9 is not in the cache and is read from public.users", `cache.Rows("users", …)`)
+	}), "user:9 is read from public.users, since it is not in the cache", `cache.Rows("users", …)`)
 }
 
 // A failed expectation shows what happened instead.
@@ -284,12 +284,22 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("test", func(t *testing.T) {
 		db, mock, cache := shop(t)
+		cache.Rows("users", row{"id": 7, "name": "Bob"})
+		if _, err := users(t, db).GetMany(t.Context(), 7, 8); err != nil {
+			t.Error(err)
+		}
 		mock.ExpectExec("UPDATE").WillReturnResult(one)
 		exec(t, db, "UPDATE users SET name = $1 WHERE id = 7", "Ann")
 		cache.ExpectWritten("user:7", row{"id": 7, "name": "Ann"})
 		cache.Down()
 		cache.Up()
 	})
+	noMoreThan(t, before)
+}
+
+// noMoreThan waits until there are no more goroutines than there were.
+func noMoreThan(t *testing.T, before int) {
+	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(deadline) {

@@ -42,14 +42,17 @@ func New(t testing.TB, options ...Option) (*sql.DB, sqlmock.Sqlmock, *Cache) {
 	return c.db, c.mock, c
 }
 
-// redisTimeout is generous, since a slow machine is no Redis that is down; and Redis that
-// is down is so at once.
-const redisTimeout = 5 * time.Second
+// Limits are generous, since a slow machine is no Redis that is down, and no reader that
+// does not fill; and Redis that is down is so at once.
+const (
+	redisTimeout = 5 * time.Second
+	fillWait     = 2 * time.Second
+)
 
 func open(t testing.TB, s *setup) (*Cache, error) {
 	t.Helper()
 	lines := &lines{t: t}
-	cfg := wtcache.Config{Logger: slog.New(slog.NewTextHandler(lines, nil)), RedisTimeout: redisTimeout}
+	cfg := wtcache.Config{Logger: slog.New(slog.NewTextHandler(lines, nil)), RedisTimeout: redisTimeout, FillWait: fillWait}
 	for _, change := range s.configure {
 		change(&cfg)
 	}
@@ -84,12 +87,14 @@ func (c *Cache) connect(cfg wtcache.Config) error {
 	ctx := context.Background()
 	c.outside, c.inside = c.redis.client(true), c.redis.client(false)
 	var err error
-	if c.sync, err = cachesync.New(c.outside, cachesync.Options{Logger: cfg.Logger}); err != nil {
+	// The test's looks are not the program's: what they find unfit is not to be logged.
+	if c.sync, err = cachesync.New(c.outside, cachesync.Options{Deadline: redisTimeout, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		return err
 	}
 	if c.set, err = bind(ctx, c.model); err != nil {
 		return err
 	}
+	c.asks = questions(c.set)
 	c.log.inspect = c.Payload
 	c.inside.AddHook(watcher{c.log})
 	cfg.Redis = c.inside
@@ -154,9 +159,10 @@ func (c *Cache) closeRedis() {
 	c.redis.server.Close()
 }
 
-// lines hands the driver's log to the test while it runs.
+// lines hands what the driver logs, and what is wrong with the test, to the test while it
+// runs: a reader's work on the database goes on where its caller does not wait any longer.
 type lines struct {
-	mu sync.Mutex // guards t, and t.Logf against the test's end
+	mu sync.Mutex // guards t, and its methods against the test's end
 	t  testing.TB // nil when the test has ended
 }
 
@@ -168,6 +174,16 @@ func (l *lines) Write(p []byte) (int, error) {
 		l.t.Logf("%s", strings.TrimSpace(string(p)))
 	}
 	return len(p), nil
+}
+
+// fail fails the test.
+func (l *lines) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.t != nil {
+		l.t.Helper()
+		l.t.Errorf("%v", err)
+	}
 }
 
 func (l *lines) end() {

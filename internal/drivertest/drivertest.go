@@ -21,6 +21,9 @@ type Target struct {
 	Open func(t *testing.T, features fakedriver.Feature) Base
 	// Wrap opens a base through the driver under test, with a rule for the table users.
 	Wrap func(t *testing.T, b Base) (*sql.DB, error)
+	// Register makes the driver under test over a base driver available to sql.Open, as Wrap does for a connector. It is
+	// asked of fakes alone.
+	Register func(t *testing.T, name string, base driver.Driver)
 	// Refused is wrapped by the error for a base that lacks what the driver under test needs.
 	Refused error
 	// Kind says which scenarios the base can play.
@@ -84,6 +87,7 @@ func Exercise(t *testing.T, target Target) {
 	}
 	if target.Kind == Fake {
 		target.exerciseInterfaces(t)
+		target.exerciseOpenings(t)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 )
@@ -13,6 +14,9 @@ type Op string
 
 // The operations. Those that are named "legacy" have a form with a context, which database/sql prefers.
 const (
+	Open          Op = "open"            // of a driver; SQL is the DSN
+	OpenConnector Op = "open connector"  // the same
+	CloseBase     Op = "close connector" // of one that can be closed
 	Connect       Op = "connect"
 	Close         Op = "close"
 	Ping          Op = "ping"
@@ -100,6 +104,7 @@ type Base struct {
 
 var (
 	_ driver.Connector     = (*Base)(nil)
+	_ io.Closer            = ClosingBase{}
 	_ driver.Driver        = DSNDriver{}
 	_ driver.DriverContext = ContextDriver{}
 )
@@ -119,17 +124,42 @@ func (b *Base) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver gives a driver that opens the base's connections without a context.
 func (b *Base) Driver() driver.Driver { return DSNDriver{b} }
 
+// ClosingBase is a base that is to be closed with the pool over it.
+type ClosingBase struct{ *Base }
+
+// Close is noted.
+func (b ClosingBase) Close() error {
+	_, err := b.ask(context.Background(), Call{Op: CloseBase})
+	return err
+}
+
 // DSNDriver opens the base's connections, whatever the DSN.
 type DSNDriver struct{ Base *Base }
 
 // Open opens a connection.
-func (d DSNDriver) Open(string) (driver.Conn, error) { return d.Base.Connect(context.Background()) }
+func (d DSNDriver) Open(dsn string) (driver.Conn, error) {
+	if _, err := d.Base.ask(context.Background(), Call{Op: Open, SQL: dsn}); err != nil {
+		return nil, err
+	}
+	return d.Base.Connect(context.Background())
+}
 
-// ContextDriver is a DSNDriver with a connector.
-type ContextDriver struct{ DSNDriver }
+// ContextDriver is a DSNDriver with a connector, which can be closed where Closes says so.
+type ContextDriver struct {
+	DSNDriver
+	Closes bool
+}
 
 // OpenConnector gives the base.
-func (d ContextDriver) OpenConnector(string) (driver.Connector, error) { return d.Base, nil }
+func (d ContextDriver) OpenConnector(dsn string) (driver.Connector, error) {
+	if _, err := d.Base.ask(context.Background(), Call{Op: OpenConnector, SQL: dsn}); err != nil {
+		return nil, err
+	}
+	if d.Closes {
+		return ClosingBase{d.Base}, nil
+	}
+	return d.Base, nil
+}
 
 // Calls gives the log so far.
 func (b *Base) Calls() []Call {

@@ -19,25 +19,37 @@ type Delays struct {
 	longest time.Duration
 	one     int // message in so many is held up
 	cutOne  int // COMMIT in so many is lost; 0: none
+	on      atomic.Bool
 
 	mu sync.Mutex // guards r
 	r  *rand.Rand
 }
 
-// NewDelays holds up one message in so many, on average, for up to so long.
+// NewDelays holds up one message in so many, on average, for up to so long, once it is begun.
 func NewDelays(seed uint64, one int, longest time.Duration) *Delays {
 	return &Delays{longest: longest, one: one, r: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // CutCommits has one COMMIT in so many lost on its way, or its answer on the way back, and the connection with it. It is to be
-// called before connections are opened.
+// called before Begin.
 func (d *Delays) CutCommits(one int) { d.cutOne = one }
+
+// Begin ends the peace in which connections can be opened and looked at.
+func (d *Delays) Begin() { d.on.Store(true) }
 
 // ErrCut is wrapped by the error of a connection that was cut.
 var ErrCut = errors.New("the test has cut the connection")
 
+// seldom: one pause in so many is a long one, the others are at most this part of it. Most orders take one step that is much
+// slower than the others' steps.
+const seldom = 10
+
 // Pause sleeps for a while, or not at all.
-func (d *Delays) Pause() { time.Sleep(d.draw()) }
+func (d *Delays) Pause() {
+	if d.on.Load() {
+		time.Sleep(d.draw())
+	}
+}
 
 func (d *Delays) draw() time.Duration {
 	d.mu.Lock()
@@ -45,12 +57,16 @@ func (d *Delays) draw() time.Duration {
 	if d.r.IntN(d.one) > 0 {
 		return 0
 	}
-	return time.Duration(d.r.Int64N(int64(d.longest) + 1))
+	longest := int64(d.longest)
+	if d.r.IntN(seldom) > 0 {
+		longest /= seldom
+	}
+	return time.Duration(d.r.Int64N(longest + 1))
 }
 
 // fate says what becomes of a message.
 func (d *Delays) fate(b []byte) (lost, answerLost bool) {
-	if d.cutOne == 0 || !bytes.Contains(bytes.ToLower(b), []byte("commit\x00")) { // a query's text ends with a zero
+	if d.cutOne == 0 || !d.on.Load() || !bytes.Contains(bytes.ToLower(b), []byte("commit\x00")) { // a query's text ends with a zero
 		return false, false
 	}
 	d.mu.Lock()

@@ -106,6 +106,8 @@ func (p *postgres) configure(opts PostgresOptions) error {
 		"log_timezone":              "UTC",
 		// In files of the data folder, not in /dev/shm: a killed server leaves nothing there, and containers have little of it.
 		"dynamic_shared_memory_type": "mmap",
+		// The planner expects the driver's catalogue query to be dear and compiles it, for every connection of every test.
+		"jit": "off",
 	}
 	maps.Copy(settings, opts.Settings)
 	return p.set(settings)
