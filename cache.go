@@ -124,6 +124,9 @@ func (c *Cache) retried(ctx context.Context, t target, asks []asked, o *readOpti
 		return t, got, err
 	}
 	c.engine.catalogueChanged()
+	if o.queryer != nil { // its transaction has failed, and it may hold the pool's only connection
+		return t, nil, err
+	}
 	if err := c.look(ctx); err != nil { // for as long as it takes: what was known does not serve
 		return t, nil, err
 	}

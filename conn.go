@@ -33,6 +33,8 @@ type conn struct {
 	pgx    *pgx.Conn // nil where the base is not pgx
 	alone  bool      // the engine is this connection's own
 	server string    // its incarnation when the connection was opened; "" where not known
+	// snapshots: transactions are repeatable read or above unless they say otherwise.
+	snapshots bool
 
 	gen          *generation
 	session      *rules.Session // under gen
@@ -42,7 +44,6 @@ type conn struct {
 	epoch        uint64         // of the engine, at the latest probe
 
 	tx       txState
-	viewed   bool                      // the next query is a reader's, and has been answered
 	prepared map[string][]*rules.Table // what SQL-level PREPAREd statements write
 }
 
@@ -72,7 +73,7 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
-	c.server = c.incarnation(ctx)
+	c.introduce(ctx)
 	return c.withOptional(), nil
 }
 
@@ -188,8 +189,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // QueryContext runs a statement that gives rows. A text that touches no rule goes
 // straight to the base and its rows are handed out as they are.
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if c.viewed {
-		c.viewed = false
+	if query == viewText {
 		return noRows{}, nil
 	}
 	p, err := c.plan(ctx, query)

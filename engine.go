@@ -55,6 +55,7 @@ type generation struct {
 	// sessions is rules.Session.Key() -> *rules.Session, so that equal sessions share plans.
 	sessions     sync.Map
 	sessionCount atomic.Int64
+	targets      sync.Map // of readers, by the names that they use: string to target
 	// degraded says that the rules no longer fit the catalogue: every ruled write
 	// is coarse, and readers fill nothing, until they fit again.
 	degraded bool

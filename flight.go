@@ -64,10 +64,16 @@ type landing struct {
 	// at is the number of the request whose answer it is, filledAt that of the fill
 	// which stored it; 0: none did.
 	at, filledAt int
+	// several: err is that of a statement which asked for other keys, too.
+	several bool
 }
 
-// mine says whether a rider may have what its flight brought.
+// mine says whether a rider may have what its flight brought. An error that may be about
+// another key is for him alone who asked for both.
 func (r *rider) mine(l *landing) bool {
+	if l.several && !r.leads {
+		return false
+	}
 	return r.boarded < l.at || r.boarded < l.filledAt
 }
 
@@ -202,9 +208,9 @@ func (fl *flights) land(some []*flight) {
 }
 
 // goOn puts those who boarded a flight too late on the next one, under mu. Who finds the
-// row in Redis begins again instead.
+// row in Redis begins again instead, and who is to ask without the others' keys.
 func (fl *flights) goOn(b *batch, f *flight) {
-	if f.landing.filledAt > 0 || f.landing.read.FromCache {
+	if f.landing.filledAt > 0 || f.landing.read.FromCache || f.landing.several {
 		return
 	}
 	var next *flight

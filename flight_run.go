@@ -147,7 +147,7 @@ func asksOf(some []*flight) []asked {
 // arrive notes what the latest request of the flights has brought.
 func arrive(some []*flight, rows []row, err error) {
 	for i, f := range some {
-		f.landing = landing{at: f.sent, err: err}
+		f.landing = landing{at: f.sent, err: err, several: err != nil && len(some) > 1}
 		if err == nil {
 			f.landing.reading, f.landing.err = rows[i].reading(), rows[i].err
 		}

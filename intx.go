@@ -12,21 +12,24 @@ import (
 // txView is what a reader asks of the connection behind a *sql.Tx, which database/sql does
 // not hand out: as the one argument of viewText, which is never sent.
 type txView struct {
-	seen      bool
-	written   bool // the open transaction has written ruled tables
+	engine    *engine // the connection's; nil where nobody has looked
+	written   bool    // the open transaction has written ruled tables
 	isolation sql.IsolationLevel
 }
 
 const viewText = "SELECT 'wtcache.In asks for a transaction of a *sql.DB that was opened through wtcache'"
 
-// show answers a txView, and has the query that it came with answered without the server.
+// show answers a txView. The query that it came with is left without arguments.
 func (c *conn) show(v *txView) error {
-	v.seen, v.written, v.isolation = true, len(c.tx.log) > 0, c.tx.isolation
-	c.viewed = true
+	v.engine, v.written, v.isolation = c.engine, len(c.tx.log) > 0, c.tx.isolation
+	if v.isolation == sql.LevelDefault && c.snapshots {
+		v.isolation = sql.LevelRepeatableRead
+	}
 	return driver.ErrRemoveArgument
 }
 
-// noRows is the answer to viewText.
+// noRows is the answer to viewText, which costs no round trip. One that was prepared is
+// answered by the server.
 type noRows struct{}
 
 func (noRows) Columns() []string         { return []string{"wtcache"} }
@@ -35,16 +38,20 @@ func (noRows) Next([]driver.Value) error { return io.EOF }
 
 var errNotOurs = errors.New("wtcache: In takes a *sql.Tx or *sql.Conn of a *sql.DB that was opened through wtcache")
 
-// viewOf asks a transaction what it has done.
-func viewOf(ctx context.Context, tx Queryer) (txView, error) {
+var errNotThis = errors.New("wtcache: In takes a transaction of the *sql.DB that the reader reads; this one is of another")
+
+// viewOf asks a transaction of the engine's what it has done.
+func (e *engine) viewOf(ctx context.Context, tx Queryer) (txView, error) {
 	var v txView
 	rows, err := tx.QueryContext(ctx, viewText, &v)
 	if err == nil {
 		err = errors.Join(rows.Close(), rows.Err())
 	}
 	switch {
-	case v.seen:
+	case v.engine == e:
 		return v, err
+	case v.engine != nil:
+		return v, errors.Join(errNotThis, err)
 	case err != nil:
 		return v, fmt.Errorf("%w: %w", errNotOurs, err)
 	}
@@ -53,7 +60,7 @@ func viewOf(ctx context.Context, tx Queryer) (txView, error) {
 
 // inTx reads on behalf of a transaction.
 func (c *Cache) inTx(ctx context.Context, t target, asks []asked, o *readOptions) ([]reading, error) {
-	v, err := viewOf(ctx, o.queryer)
+	v, err := c.engine.viewOf(ctx, o.queryer)
 	if err != nil {
 		return nil, err
 	}

@@ -236,17 +236,20 @@ func planIsOld(err error) bool {
 const incarnationSQL = "CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 150000 " +
 	"THEN extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time())::pg_catalog.text END"
 
-// incarnation asks for it, "" where it is not to be had. It costs a payload after a lost
-// COMMIT and nothing else, so that no connection fails for it.
-func (c *conn) incarnation(ctx context.Context) string {
+// introduce asks the server for its incarnation, "" where that is not to be had, and for the
+// isolation level that transactions begin with unless they say another. It costs a payload
+// after a lost COMMIT, or a hit on behalf of a transaction, and nothing else, so that no
+// connection fails for it.
+func (c *conn) introduce(ctx context.Context) {
 	if c.pgx == nil {
-		return ""
+		return
 	}
-	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+incarnationSQL)
+	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+incarnationSQL+", pg_catalog.current_setting('default_transaction_isolation')")
 	if err != nil || len(rows) != 1 {
-		return ""
+		c.snapshots = true
+		return
 	}
-	return rows[0][0]
+	c.server, c.snapshots = rows[0][0], rows[0][1] == "repeatable read" || rows[0][1] == "serializable"
 }
 
 // locate asks the open transaction for its number where none came with captured rows:

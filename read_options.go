@@ -30,8 +30,9 @@ func (o *readOptions) plain() bool { return !o.fresh && !o.replica && o.queryer 
 func Fresh() ReadOption { return func(o *readOptions) { o.fresh = true } }
 
 // MaxAge takes no entry that was stored longer ago than age, by the Redis server's clock.
-// The row is read from the database instead and takes the old entry's place. 0 takes any,
-// whatever the rule says.
+// The row is read from the database instead and takes the old entry's place. Redis counts
+// whole milliseconds. 0 takes any, whatever the rule says; nothing is as young as an age
+// under 0, which is Fresh.
 func MaxAge(age time.Duration) ReadOption {
 	return func(o *readOptions) { o.maxAge, o.ageSaid = age, true }
 }
@@ -62,7 +63,8 @@ type Queryer interface {
 }
 
 // In reads on behalf of a transaction. One that has written a ruled table, or was begun
-// with an isolation level above read committed, sees its own snapshot: the row is read
+// with an isolation level above read committed (by its options, or by the connection's
+// default_transaction_isolation when it was opened), sees its own snapshot: the row is read
 // through the transaction and Redis is left alone. Else Redis may serve, and what it does
 // not have is read through the transaction; nothing is filled. Statements that change the
 // isolation level as SQL are not noticed.
@@ -73,6 +75,7 @@ func (o readOptions) under(defaults rules.ReadDefaults, wait time.Duration) read
 	if !o.ageSaid {
 		o.maxAge = defaults.MaxAge
 	}
+	o.fresh = o.fresh || o.maxAge < 0
 	o.replica = !o.replicaNo && (o.replica || defaults.Replica)
 	if !o.waitSaid {
 		o.wait = wait

@@ -28,14 +28,10 @@ func ReaderOf[T any](db *sql.DB, entry string, opts ...ReadOption) (*Reader[T], 
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range cache.engine.rules {
-		for _, e := range r.Entries {
-			if namesEntry(entry, r, e) {
-				return &Reader[T]{cache.With(opts...), entry}, nil
-			}
-		}
+	if _, err := entryOf(entry, cache.engine.rules); err != nil {
+		return nil, err
 	}
-	return nil, unknownEntry(entry, cache.engine.rules)
+	return &Reader[T]{cache.With(opts...), entry}, nil
 }
 
 // With gives a reader with further options: users.With(wtcache.MaxAge(time.Second)).Get(ctx, 42).

@@ -59,18 +59,47 @@ func (t target) decode(payload []byte, dest any) error {
 
 // target gives the entry of a name.
 func (g *generation) target(name string) (target, error) {
-	for _, t := range g.set.Tables {
-		for _, e := range t.Entries {
-			if namesEntry(name, t.Rule, e.Entry) {
-				return target{name, g, t, e}, nil
-			}
-		}
+	if t, ok := g.targets.Load(name); ok {
+		return t.(target), nil
 	}
 	all := make([]*rules.Rule, len(g.set.Tables))
 	for i, t := range g.set.Tables {
 		all[i] = t.Rule
 	}
+	entry, err := entryOf(name, all)
+	if err != nil {
+		return target{name: name}, err
+	}
+	for _, t := range g.set.Tables {
+		for _, e := range t.Entries {
+			if e.Entry == entry {
+				found := target{name, g, t, e}
+				g.targets.Store(name, found)
+				return found, nil
+			}
+		}
+	}
 	return target{name: name}, unknownEntry(name, all)
+}
+
+// entryOf gives the entry that a name means. One that means entries of several tables means none.
+func entryOf(name string, all []*rules.Rule) (*rules.Entry, error) {
+	var means *rules.Entry
+	for _, r := range all {
+		for _, e := range r.Entries {
+			if !namesEntry(name, r, e) {
+				continue
+			}
+			if means != nil {
+				return nil, unknownEntry(name, all)
+			}
+			means = e
+		}
+	}
+	if means == nil {
+		return nil, unknownEntry(name, all)
+	}
+	return means, nil
 }
 
 // namesEntry says whether a name means an entry: "users" for a rule of one entry,
@@ -86,30 +115,35 @@ func namesEntry(name string, r *rules.Rule, e *rules.Entry) bool {
 
 // unknownEntry says what there is instead.
 func unknownEntry(name string, all []*rules.Rule) error {
-	var known []string
+	var known, short []string
+	var called []*rules.Rule // whose table is called so
 	for _, r := range all {
+		table := r.Table.Table
+		if slices.ContainsFunc(all, func(o *rules.Rule) bool { return o != r && o.Table.Table == table }) {
+			table = r.Table.String()
+		}
+		if len(r.Entries) == 1 {
+			short = append(short, table)
+		}
 		for _, e := range r.Entries {
-			known = append(known, r.Table.Table+"."+e.Name)
+			known = append(known, table+"."+e.Name)
+		}
+		if prefix, _, _ := strings.Cut(name, "."); prefix == r.Table.Table || name == r.Table.String() {
+			called = append(called, r)
 		}
 	}
 	slices.Sort(known)
 	hint := ""
-	if near, ok := rules.Nearest(name, known); ok {
+	if near, ok := rules.Nearest(name, append(short, known...)); ok {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
-	if of := entriesOf(name, all); len(of) > 1 {
+	switch {
+	case len(called) > 1:
+		hint = fmt.Sprintf("; %s is in several schemas: say in which", called[0].Table.Table)
+	case len(called) == 1 && len(called[0].Entries) > 1 && (name == called[0].Table.Table || name == called[0].Table.String()):
 		hint = fmt.Sprintf("; %s has several entries: say which", name)
 	}
 	return fmt.Errorf("%w: %q%s; the rules have %s", ErrUnknownEntry, name, hint, strings.Join(known, ", "))
-}
-
-func entriesOf(table string, all []*rules.Rule) []*rules.Entry {
-	for _, r := range all {
-		if table == r.Table.Table || table == r.Table.String() {
-			return r.Entries
-		}
-	}
-	return nil
 }
 
 // Key is a key by the names of its columns, where positions would be easy to confuse:
@@ -191,26 +225,24 @@ var errNullKey = errors.New("a row with NULL in the key has no such entry")
 
 // keyText gives the text of a key value as Postgres would print it in a column of the
 // type. Where it is not (a numeric 1.0 for 1.00) the row is found and returned, but not
-// filled.
+// filled. What a value means is what it means as an argument of a query: how a number
+// prints itself does not matter, and a nil is NULL.
 func keyText(v any, typname string) (string, error) {
 	switch v := v.(type) {
 	case nil:
 		return "", errNullKey
 	case string:
 		return v, nil
-	case []byte:
-		if typname == "bytea" {
-			return `\x` + hex.EncodeToString(v), nil
-		}
-		return string(v), nil
-	case bool:
-		return strconv.FormatBool(v), nil
 	case time.Time:
 		return timeText(v, typname), nil
-	case fmt.Stringer:
-		return v.String(), nil
-	case driver.Valuer:
-		plain, err := v.Value()
+	}
+	rv := reflect.ValueOf(v)
+	kind := rv.Kind()
+	if (kind == reflect.Pointer || kind == reflect.Slice) && rv.IsNil() {
+		return "", errNullKey // before its methods are called, which may not expect that
+	}
+	if valuer, ok := v.(driver.Valuer); ok {
+		plain, err := valuer.Value()
 		if err != nil {
 			return "", err
 		}
@@ -219,18 +251,37 @@ func keyText(v any, typname string) (string, error) {
 		}
 		return keyText(plain, typname)
 	}
-	switch rv := reflect.ValueOf(v); rv.Kind() {
+	switch kind {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return strconv.FormatInt(rv.Int(), 10), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return strconv.FormatUint(rv.Uint(), 10), nil
 	case reflect.String:
 		return rv.String(), nil
+	case reflect.Bool:
+		return strconv.FormatBool(rv.Bool()), nil
 	case reflect.Pointer:
-		if rv.IsNil() {
-			return "", errNullKey
+		text, err := keyText(rv.Elem().Interface(), typname)
+		if _, prints := v.(fmt.Stringer); err == nil || !prints {
+			return text, err
 		}
-		return keyText(rv.Elem().Interface(), typname)
+	}
+	return printedText(v, rv, typname)
+}
+
+// printedText is keyText of what has to be asked for its text, or is one.
+func printedText(v any, rv reflect.Value, typname string) (string, error) {
+	printer, prints := v.(fmt.Stringer)
+	switch {
+	case prints:
+		return printer.String(), nil
+	case rv.Kind() == reflect.Slice && rv.Type().Elem().Kind() == reflect.Uint8:
+		if typname == "bytea" {
+			return `\x` + hex.EncodeToString(rv.Bytes()), nil
+		}
+		return string(rv.Bytes()), nil
+	case rv.Kind() == reflect.Slice:
+		return "", fmt.Errorf("a %T cannot be a key value; give GetMany each of its elements, with wtcache.Keys", v)
 	}
 	return "", fmt.Errorf("a %T cannot be a key value; give a string or an integer", v)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +56,7 @@ func (c *Client) age(ctx context.Context, server, key string, written time.Time)
 	k := c.clocks.of(server)
 	switch measured := k.measured.Load(); {
 	case measured == 0 || c.clocks.jump.Load():
-		if c.compare(ctx, k, server, key); k.measured.Load() == 0 {
+		if c.compare(ctx, k, key); k.measured.Load() == 0 {
 			return max(time.Since(written), 0)
 		}
 	case steady()-measured > int64(clockLife) && k.busy.CompareAndSwap(false, true):
@@ -67,18 +66,16 @@ func (c *Client) age(ctx context.Context, server, key string, written time.Time)
 		go func() {
 			defer c.background.Done()
 			defer k.busy.Store(false)
-			c.compare(c.ctx, k, server, key)
+			c.compare(c.ctx, k, key)
 		}()
 	}
 	return max(time.Duration(steady()+k.ahead.Load()-written.UnixNano()), 0)
 }
 
-// compare asks the server that holds the key for its time.
-func (c *Client) compare(ctx context.Context, k *clock, server, key string) {
+// compare asks the server that the key is written at for its time: for a replica's, the
+// primary.
+func (c *Client) compare(ctx context.Context, k *clock, key string) {
 	rdb := c.rdb
-	if strings.HasPrefix(server, replicaOf) {
-		rdb = c.o.Replica
-	}
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
 		node, err := cluster.MasterForKey(ctx, key)
 		if err != nil {

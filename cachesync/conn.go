@@ -210,7 +210,7 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 }
 
 // replicaOf goes before the name of a server whose replica is meant: it has a
-// breaker and a clock of its own.
+// breaker of its own.
 const replicaOf = "replica "
 
 // errCallerGone tells the breaker that a failure says nothing about Redis.
