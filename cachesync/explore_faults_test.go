@@ -20,10 +20,8 @@ var (
 )
 
 var faultTable = []faultRow{
-	{name: "crashes, late requests; fences outlive their COMMITs", teams: mixedTeams,
-		faults: faults{crash: 1, late: 1, expiry: outlive}, holds: allProperties},
-	{name: "crashes, in-doubt COMMITs; fences outlive their COMMITs", teams: mixedTeams,
-		faults: faults{crash: 1, doubt: 1, expiry: outlive}, holds: allProperties},
+	{name: "crashes, in-doubt COMMITs, late requests; fences outlive their COMMITs", teams: mixedTeams,
+		faults: faults{crash: 1, doubt: 1, late: 1, expiry: outlive}, holds: allProperties},
 	{name: "a fence expires while its dead owner's COMMIT is in flight", teams: mixedTeams,
 		faults: faults{crash: 1, doubt: 1, expiry: deadOnly}, holds: freshAcked | freshReturned, breaks: freshVisible | trueWhenQuiet},
 	{name: "fences vanish", teams: [][]process{preciseTeam, {coarseWriter, aReader, aReader}},
