@@ -40,6 +40,7 @@ type txState struct {
 	xact       xact               // as captured with its rows
 	mixed      bool               // rows of two transactions were captured: neither is xact
 	isolation  sql.IsolationLevel // that it was begun with through database/sql
+	floors     []*floor           // of the contexts that ruled statements came with
 }
 
 type mark struct {
@@ -252,6 +253,7 @@ type owed struct {
 	blurred  []*rules.Table // no payload of theirs is certain
 	refusing []string       // tables whose rules refuse to commit without a fence
 	xact     xact           // that commits it; asked for where the outcome is in doubt
+	floors   []*floor       // to be raised with the outcome
 }
 
 func (o *owed) empty() bool {
@@ -262,7 +264,7 @@ func (o *owed) empty() bool {
 // statement both took from a row and gave to another holds nothing, since the order
 // of its rows is not for certain.
 func (c *conn) settle() *owed {
-	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}, xact: c.tx.xact}
+	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}, xact: c.tx.xact, floors: c.tx.floors}
 	for _, ch := range c.tx.log {
 		if ch.coarse {
 			o.coarse = appendTables(o.coarse, ch.table)

@@ -36,6 +36,9 @@ func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error
 	}
 	b := p.bind(c)
 	defer c.reconcile()
+	if f := floorOf(ctx); f != nil && c.inTx() {
+		c.tx.underFloor(f)
+	}
 	if len(b.steps) == 1 {
 		return c.runStep(ctx, &b.steps[0], r)
 	}

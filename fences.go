@@ -76,14 +76,14 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	switch oc {
 	case outcomeCommitted:
 		h.engine.stats.committed.Add(1)
-		floorOf(ctx).raise(h.owed, true)
+		h.owed.raiseFloors(ctx, true)
 		h.apply(ctx)
 	case outcomeAborted:
 		h.engine.stats.rolledBack.Add(1)
 		h.release(ctx)
 	case outcomeInDoubt:
 		h.engine.stats.inDoubt.Add(1)
-		floorOf(ctx).raise(h.owed, false)
+		h.owed.raiseFloors(ctx, false)
 		h.absentMeanwhile()
 		h.engine.doubts.add(h)
 	}

@@ -9,10 +9,11 @@ import (
 )
 
 // ReadYourWrites gives a context under which reads from replicas (ReplicaAllowed) never
-// return less than what was written under it: what Exec, Query and Commit were called
-// with it, or with one derived from it (of a transaction: BeginTx). An entry that a
-// replica has from before goes to the primary instead. Make one a request; it grows by
-// the keys that are written, up to 1,000, after which all its reads go to the primary.
+// return less than what was written under it: by statements that were given it, or one
+// derived from it, and by transactions that were begun with it or hold such a statement. An
+// entry that a replica has from before is read from the primary instead. Make one a
+// request; it grows by the keys that are written, up to 1,000, after which all its reads go
+// to the primary.
 //
 // Reads that do not ask for a replica need none: they see every commit that was
 // acknowledged, whoever made it.
@@ -56,6 +57,25 @@ func (f *floor) allows(table *rules.Table, key, version string) bool {
 		return true
 	}
 	return least != "" && version >= least
+}
+
+// raiseFloors notes what was written under the context that a commit came with, and under
+// those of its statements.
+func (o *owed) raiseFloors(ctx context.Context, committed bool) {
+	own := floorOf(ctx)
+	own.raise(o, committed)
+	for _, f := range o.floors {
+		if f != own {
+			f.raise(o, committed)
+		}
+	}
+}
+
+// underFloor notes the floor of the context that a statement came with.
+func (t *txState) underFloor(f *floor) {
+	if !slices.Contains(t.floors, f) {
+		t.floors = append(t.floors, f)
+	}
 }
 
 // raise notes what a transaction that is committed, or may be, has written.

@@ -35,6 +35,16 @@ func TestReaderReadYourWrites(t *testing.T) {
 			return tx.Commit()
 		}
 	}
+	byStatement := func(ctx context.Context, db *sql.DB, id int) error { // only the statement knows the request
+		tx, err := db.Begin()
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, one, id); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
+	}
 	auto := func(text string) func(context.Context, *sql.DB, int) error {
 		return func(ctx context.Context, db *sql.DB, id int) error {
 			_, err := db.ExecContext(ctx, text, id)
@@ -84,6 +94,7 @@ func TestReaderReadYourWrites(t *testing.T) {
 			{"RETURNING", returning, "new"},
 			{"prepared", prepared, "new"},
 			{"Tx", inTx("COMMIT", one), "new"},
+			{"Tx of a statement's context", byStatement, "new"},
 			{"Tx of two writes", inTx("COMMIT", "UPDATE items SET title = 'x' WHERE id = $1", one), "new"},
 			{"COMMIT as text", byWords, "new"},
 			{"upsert", auto("INSERT INTO items VALUES ($1, 'x') ON CONFLICT (id) DO UPDATE SET title = 'new'"), "new"},
