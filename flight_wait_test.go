@@ -110,6 +110,16 @@ func TestAllReadersLeave(t *testing.T) {
 					a.wantCached(1, 1)
 				}
 			}
+			a.reset(t)
+			other := a.other() // holds what they wait for
+			held := []cachesync.LeaseResult{a.lease(other, 1), a.lease(other, 2)}
+			ctx, cancel := context.WithCancel(ctx0)
+			left := a.start(ctx, byTwo, wtcache.WaitForFill(time.Hour))
+			eventually(t, "a reader waits", flying)
+			cancel()
+			await(t, "one who gave up", left)
+			eventually(t, "nobody waits for another process any longer", func() bool { return !flying() })
+			other.Release(ctx0, held...)
 			eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before })
 		})
 	}
