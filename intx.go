@@ -73,7 +73,8 @@ func (c *Cache) inTx(ctx context.Context, t target, asks []asked, o *readOptions
 	if !own && !o.fresh {
 		j := &journey{cache: c, target: t, asks: asks, o: o, got: got, pending: missing}
 		around, absent := j.split()
-		missing = append(j.look(ctx, absent, &around), around...)
+		absent = j.look(ctx, absent, &around)
+		missing = append(absent, around...)
 	}
 	if len(missing) == 0 {
 		return got, nil
