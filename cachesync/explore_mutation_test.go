@@ -135,7 +135,7 @@ var brokenRules = []brokenRule{
 	inClient("the barrier released before COMMIT", "coarse and precise", clientRules{barrierOverCommit: true}),
 	inClient("a lost barrier is not made good", "coarse, fences vanish", clientRules{lostBarrierSwept: true}),
 	inScript("a late token passes for the barrier's own", "coarse, fences vanish, late requests", lateStandsIn),
-	inClient("Commit returns before apply, fences vanish", "fences vanish", clientRules{applyBeforeReturn: true}),
+	inClient("Commit returns before apply", "fences vanish", clientRules{applyBeforeReturn: true}),
 	inClient("Commit returns before apply, eventual", "eventual", clientRules{applyBeforeReturn: true}),
 	inClient("in doubt: apply with payload what is only known to be over", "in doubt, asking", clientRules{finishedBare: true}),
 	inClient("in doubt, eventual: made absent once only", "eventual", clientRules{absentTwice: true}),
