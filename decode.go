@@ -108,6 +108,20 @@ func unmarshalNumbers(data []byte, v reflect.Value) error {
 	return nil
 }
 
+// checkRowType says what can never hold a payload, whatever its columns are.
+func checkRowType(t reflect.Type) error {
+	bytes := t.Kind() == reflect.Slice && (t == reflect.TypeFor[[]byte]() || t == reflect.TypeFor[json.RawMessage]())
+	switch {
+	case bytes, t == reflect.TypeFor[string](), reflect.PointerTo(t).Implements(unmarshalerType):
+		return nil
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map, t.Kind() == reflect.Interface && t.NumMethod() == 0:
+		return nil
+	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
+		return nil
+	}
+	return fmt.Errorf("wtcache: a row cannot be read as %s; take a struct, a map, []byte, json.RawMessage or string, or a json.Unmarshaler", t)
+}
+
 func destError(dest any) error {
 	const want = "pass a pointer to a struct, a map, a []byte, a json.RawMessage or a string, or a json.Unmarshaler"
 	v := reflect.ValueOf(dest)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wtcache/wtcache/rules"
 )
 
 // settingPrefix marks the DSN keys that are wtcache's own.
@@ -55,8 +57,11 @@ var settings = map[string]func(*Config, string) error{
 
 func parseDuration(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
-	if err != nil || d <= 0 {
+	switch {
+	case err != nil:
 		return 0, fmt.Errorf("%q is not a duration; write it like 250ms or 30s", v)
+	case d <= 0:
+		return 0, fmt.Errorf("%q is not above zero; write it like 250ms or 30s", v)
 	}
 	return d, nil
 }
@@ -137,7 +142,11 @@ func splitURL(dsn string, found map[string]string) (string, map[string]string, e
 
 func addSetting(found map[string]string, key, value string) error {
 	if _, known := settings[key]; !known {
-		return configErrorf("DSN key %s is unknown; the keys are %s", key, strings.Join(settingNames(), ", "))
+		hint := ""
+		if near, ok := rules.Nearest(key, settingNames()); ok {
+			hint = fmt.Sprintf("; did you mean %s?", near)
+		}
+		return configErrorf("DSN key %s is unknown%s; the keys are %s", key, hint, strings.Join(settingNames(), ", "))
 	}
 	if _, twice := found[key]; twice {
 		return configErrorf("DSN key %s is given twice", key)

@@ -65,7 +65,7 @@ func ExampleReaderOf() {
 	// Output:
 	// Ann <nil>
 	// sql: no rows in result set
-	// wtcache: no such entry: "example_person"; the rules have example_persons.by_id
+	// wtcache: no such entry: "example_person"; did you mean "example_persons"?; the rules have example_persons.by_id
 }
 
 // Many rows cost one request to Redis, and one statement for what is not there.

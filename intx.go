@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io"
 )
 
@@ -52,8 +51,8 @@ func (e *engine) viewOf(ctx context.Context, tx Queryer) (txView, error) {
 		return v, err
 	case v.engine != nil:
 		return v, errors.Join(errNotThis, err)
-	case err != nil:
-		return v, fmt.Errorf("%w: %w", errNotOurs, err)
+	case errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone), ctx.Err() != nil:
+		return v, err // nobody was asked
 	}
 	return v, errNotOurs
 }

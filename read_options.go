@@ -68,7 +68,19 @@ type Queryer interface {
 // through the transaction and Redis is left alone. Else Redis may serve, and what it does
 // not have is read through the transaction; nothing is filled. Statements that change the
 // isolation level as SQL are not noticed.
-func In(tx Queryer) ReadOption { return func(o *readOptions) { o.queryer = tx } }
+func In(tx Queryer) ReadOption {
+	if tx == nil {
+		tx = nobody{} // a transaction that was forgotten must not become a read outside of it
+	}
+	return func(o *readOptions) { o.queryer = tx }
+}
+
+// nobody is the transaction that In(nil) reads in.
+type nobody struct{}
+
+func (nobody) QueryContext(context.Context, string, ...any) (*sql.Rows, error) {
+	return nil, errNotOurs
+}
 
 // under fills in what the options leave open.
 func (o readOptions) under(defaults rules.ReadDefaults, wait time.Duration) readOptions {

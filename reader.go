@@ -3,6 +3,7 @@ package wtcache
 import (
 	"context"
 	"database/sql"
+	"reflect"
 )
 
 // Reader reads the rows of one entry as values of T: a struct, a map, []byte or
@@ -26,6 +27,9 @@ type Row[T any] struct {
 func ReaderOf[T any](db *sql.DB, entry string, opts ...ReadOption) (*Reader[T], error) {
 	cache, err := CacheOf(db)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkRowType(reflect.TypeFor[T]()); err != nil {
 		return nil, err
 	}
 	if _, err := entryOf(entry, cache.engine.rules); err != nil {
@@ -78,8 +82,12 @@ func (r *Reader[T]) GetMany(ctx context.Context, keys ...any) ([]Row[T], error) 
 
 func rowAs[T any](t target, o reading) (row Row[T], err error) {
 	row.Found, row.Read = o.found, o.read
-	if o.found {
-		err = t.decode(o.payload, &row.Value)
+	if !o.found {
+		return row, nil
+	}
+	if err = t.decode(o.payload, &row.Value); err != nil {
+		var none T
+		row.Value = none // not half of it
 	}
 	return row, err
 }

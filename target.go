@@ -180,8 +180,12 @@ func (t target) ask(given []any) (asked, error) {
 		}
 	}
 	if len(given) != len(columns) {
-		return asked{}, fmt.Errorf("%w: %s has the key %s, which takes %d values (%s); got %d",
-			ErrKey, t.name, t.entry.Key, len(columns), strings.Join(columns, ", "), len(given))
+		hint := ""
+		if len(given) == 1 && len(columns) > 1 {
+			hint = "; in GetMany give each key as a wtcache.Key or wtcache.Values"
+		}
+		return asked{}, fmt.Errorf("%w: %s has the key %s, which takes %s (%s); got %d%s",
+			ErrKey, t.name, t.entry.Key, count(len(columns), "value"), strings.Join(columns, ", "), len(given), hint)
 	}
 	a := asked{texts: make([]string, len(columns))}
 	for i, v := range given {
@@ -195,6 +199,13 @@ func (t target) ask(given []any) (asked, error) {
 		return a.texts[slices.Index(columns, column)], true
 	})
 	return a, nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // inOrder puts a Key's values into the template's order.
