@@ -17,7 +17,6 @@ import (
 type Cache struct {
 	engine *engine
 	db     *sql.DB
-	epoch  *atomic.Uint64 // of the engine, when the catalogue was looked at for this reader
 	opts   readOptions
 }
 
@@ -30,7 +29,7 @@ func CacheOf(db *sql.DB) (*Cache, error) {
 	if e.cfg.Mode == ModeOff {
 		return nil, configErrorf("wtcache_mode=off has no cache to read; query the database")
 	}
-	return &Cache{engine: e, db: db, epoch: new(atomic.Uint64)}, nil
+	return &Cache{engine: e, db: db}, nil
 }
 
 // With gives a reader of the same entries with further options. It costs next to nothing:
@@ -120,7 +119,7 @@ func (c *Cache) many(ctx context.Context, entry string, keys []any) (target, []r
 // live one.
 func (c *Cache) retried(ctx context.Context, t target, asks []asked, o *readOptions, seen first) (target, []reading, error) {
 	got, err := c.fetch(ctx, t, asks, o, seen)
-	if !planIsOld(err) {
+	if !planIsOld(err) || !c.engine.mayDoubt(t) {
 		return t, got, err
 	}
 	c.engine.catalogueChanged()
@@ -137,6 +136,22 @@ func (c *Cache) retried(ctx context.Context, t target, asks []asked, o *readOpti
 	return t, got, err
 }
 
+// doubtRest is the least time between two doubts about one table: a query that goes on
+// failing, for a missing privilege, say, must not have every reader look at the catalogue.
+const doubtRest = time.Second
+
+// mayDoubt says whether a query that was refused is a reason to look at the catalogue.
+func (e *engine) mayDoubt(t target) bool {
+	if t.gen != e.current() {
+		return true // somebody has doubted it already, and the look is the same for all
+	}
+	now := steady()
+	known, _ := e.doubted.LoadOrStore(t.table.Barrier, new(atomic.Int64))
+	last := known.(*atomic.Int64)
+	before := last.Load()
+	return (before == 0 || now-before > int64(doubtRest)) && last.CompareAndSwap(before, now)
+}
+
 // find gives an entry of the rules as bound to the live catalogue.
 func (c *Cache) find(ctx context.Context, name string) (target, error) {
 	gen, err := c.generation(ctx)
@@ -147,25 +162,59 @@ func (c *Cache) find(ctx context.Context, name string) (target, error) {
 }
 
 // generation makes sure that the rules are bound, and bound to the catalogue as it is: a
-// reader may come before the first write, or right after a definition was changed. Where
-// the database cannot be asked just now, what was known of it serves on.
+// reader may come before the first write, or right after a definition was changed. What was
+// known serves on where the database cannot be asked just now, and while it is asked
+// whether another program has changed anything.
 func (c *Cache) generation(ctx context.Context) (*generation, error) {
-	gen, epoch := c.engine.gen.Load(), c.engine.nextEpoch()
-	if gen != nil && gen == c.engine.current() && c.epoch.Load() == epoch {
-		return gen, nil
-	}
-	if gen == nil {
+	e := c.engine
+	gen, epoch := e.gen.Load(), e.nextEpoch()
+	switch {
+	case gen == nil:
 		if err := c.look(ctx); err != nil {
 			return nil, err
 		}
-	} else {
+		e.readEpoch.Store(epoch)
+	case gen != e.current() && e.mayWaitForCatalogue():
 		// Bounded: a caller who holds the pool's only connection would wait for itself.
-		ctx, cancel := context.WithTimeout(ctx, DefaultRedisTimeout)
+		ctx, cancel := context.WithTimeout(ctx, catalogueWait)
 		defer cancel()
-		_ = c.look(ctx) // what was known serves on; the next epoch tries again
+		if c.look(ctx) != nil {
+			e.catalogueMissed.Store(steady())
+		}
+	case gen != e.current() || e.readEpoch.Load() != epoch:
+		c.lookBehind(epoch)
 	}
-	c.epoch.Store(epoch)
-	return c.engine.gen.Load(), nil
+	return e.gen.Load(), nil
+}
+
+const (
+	// catalogueWait bounds how long a reader waits for the catalogue, and
+	// catalogueRest for how long none does after that was in vain.
+	catalogueWait = 250 * time.Millisecond
+	catalogueRest = 5 * time.Second
+	// lookBehindLimit bounds a look that nobody waits for.
+	lookBehindLimit = 10 * time.Second
+)
+
+func (e *engine) mayWaitForCatalogue() bool {
+	missed := e.catalogueMissed.Load()
+	return missed == 0 || steady()-missed > int64(catalogueRest)
+}
+
+// lookBehind looks at the catalogue beside the readers, once at a time.
+func (c *Cache) lookBehind(epoch uint64) {
+	e := c.engine
+	if !e.looking.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer e.looking.Store(false)
+		ctx, cancel := context.WithTimeout(context.Background(), lookBehindLimit)
+		defer cancel()
+		if c.look(ctx) == nil {
+			e.readEpoch.Store(epoch)
+		}
+	}()
 }
 
 // look has a connection of the pool look at the catalogue, unless it just did.
@@ -191,7 +240,7 @@ type reading struct {
 func cached(v cachesync.Value, age time.Duration, replica bool) reading {
 	return reading{
 		payload: v.Payload,
-		found:   string(v.Payload) != negativePayload,
+		found:   string(v.Payload) != cachesync.NegativePayload,
 		read:    Read{FromCache: true, FromReplica: replica, Age: age, WrittenAt: v.WrittenAt, Version: v.Version},
 	}
 }

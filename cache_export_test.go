@@ -8,3 +8,10 @@ func CatalogueChanged(db *sql.DB) {
 		e.catalogueChanged()
 	}
 }
+
+// NextEpoch begins the next epoch: what is known of the catalogue is due to be looked at.
+func NextEpoch(db *sql.DB) {
+	if e, err := engineOf(db); err == nil {
+		e.epochStart.Store(0)
+	}
+}

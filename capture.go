@@ -41,6 +41,7 @@ type txState struct {
 	mixed      bool               // rows of two transactions were captured: neither is xact
 	isolation  sql.IsolationLevel // that it was begun with through database/sql
 	floors     []*floor           // of the contexts that ruled statements came with
+	unseen     bool               // something may have been written past us
 }
 
 type mark struct {
@@ -66,7 +67,7 @@ func (t *txState) rollbackTo(name string) {
 // blind is for what may have happened unseen: rows that were captured may have been undone
 // or written again, and savepoints may have moved. Every key so far becomes absent.
 func (t *txState) blind() {
-	t.marks = nil
+	t.marks, t.unseen = nil, true
 	for i := range t.log {
 		clear(t.log[i].payloads)
 	}

@@ -41,6 +41,15 @@ type engine struct {
 	epochStart atomic.Int64 // Unix nanoseconds
 
 	said sync.Map // reasons that were logged once
+
+	// Of the readers. readEpoch is the epoch of their latest look at the catalogue;
+	// catalogueMissed is when one waited for it in vain, by steady, 0 for never; looking: one
+	// is being taken behind them; doubted is when a query on a rule's table was last taken
+	// for outdated, by the rule's barrier.
+	readEpoch       atomic.Uint64
+	catalogueMissed atomic.Int64
+	looking         atomic.Bool
+	doubted         sync.Map // string to *atomic.Int64
 }
 
 // generation is the rules as bound to one state of the catalogue, with the plans
@@ -247,6 +256,12 @@ func (e *engine) reported(err error) {
 		e.cfg.OnError(err)
 	}
 }
+
+// started is where the steady clock begins.
+var started = time.Now()
+
+// steady is a clock that is never set, in nanoseconds and never 0.
+func steady() int64 { return int64(time.Since(started)) + 1 }
 
 func nameSet(names []string) map[string]bool {
 	set := make(map[string]bool, len(names))

@@ -50,6 +50,9 @@ type rider struct {
 	// leads: it has started the flight, which waits for others as long as it would. Such a
 	// rider may have whatever comes, so it is never on a next flight.
 	leads bool
+	// until is when the rider's context ends; endless: it has no such time.
+	until   time.Time
+	endless bool
 
 	// Under flights.mu, until the flight has landed.
 	flight *flight
@@ -86,17 +89,41 @@ type batch struct {
 	maxAge  time.Duration
 	wait    time.Duration // for another process' fill
 
-	ctx    context.Context // ends when nobody rides any more
+	values context.Context // of the reader who started the first of its line
+	ctx    context.Context // values, until nobody rides any more
 	cancel context.CancelFunc
-	riders int // under flights.mu
+
+	// Under flights.mu.
+	riders int
+	// until is when the last of the riders' contexts ends, zero where one has no end.
+	until   time.Time
+	endless bool
+}
+
+// newBatch makes a batch whose context has the values and not the end of the given one.
+func newBatch(like *batch, values context.Context) *batch {
+	b := &batch{cache: like.cache, target: like.target, bypass: like.bypass, maxAge: like.maxAge, wait: like.wait, values: values}
+	b.ctx, b.cancel = context.WithCancel(values)
+	return b
+}
+
+// patience is a context that ends when the last rider's does, for requests that have to leave
+// time for what comes after them. Where that has passed nobody waits, and there is no end.
+func (b *batch) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	fl := &b.cache.engine.flights
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if b.endless || !time.Now().Before(b.until) {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, b.until)
 }
 
 // board puts a reader on a flight for each key, and starts those that there are not yet.
 // The batch runs on beyond the reader's context as long as somebody else needs it.
 func (c *Cache) board(ctx context.Context, t target, asks []asked, o *readOptions, bypass bool) []*rider {
 	fl := &c.engine.flights
-	b := &batch{cache: c, target: t, bypass: bypass, maxAge: o.maxAge, wait: o.wait}
-	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	b := newBatch(&batch{cache: c, target: t, bypass: bypass, maxAge: o.maxAge, wait: o.wait}, context.WithoutCancel(ctx))
 	riders := make([]*rider, len(asks))
 	fl.mu.Lock()
 	for i, a := range asks {
@@ -107,7 +134,7 @@ func (c *Cache) board(ctx context.Context, t target, asks []asked, o *readOption
 		} else {
 			c.engine.stats.shared.Add(1)
 		}
-		riders[i] = f.take(b)
+		riders[i] = f.take(ctx, b)
 	}
 	fl.mu.Unlock()
 	if len(b.flights) == 0 {
@@ -130,11 +157,23 @@ func (fl *flights) add(b *batch, id flightID, a asked) *flight {
 }
 
 // take boards one more rider, whose own batch is given, under mu.
-func (f *flight) take(own *batch) *rider {
+func (f *flight) take(ctx context.Context, own *batch) *rider {
 	r := &rider{leads: f.batch == own, flight: f, boarded: f.sent}
+	var ends bool
+	r.until, ends = ctx.Deadline()
+	r.endless = !ends
+	f.seats(r)
+	return r
+}
+
+// seats adds a rider, under mu.
+func (f *flight) seats(r *rider) {
 	f.riders = append(f.riders, r)
 	f.batch.riders++
-	return r
+	f.batch.endless = f.batch.endless || r.endless
+	if r.until.After(f.batch.until) {
+		f.batch.until = r.until
+	}
 }
 
 // leave is for a rider who does not wait any longer. With the last one the batch ends.
@@ -188,8 +227,7 @@ func (fl *flights) land(some []*flight) {
 		return
 	}
 	old := some[0].batch
-	b := &batch{cache: old.cache, target: old.target, bypass: old.bypass, maxAge: old.maxAge, wait: old.wait}
-	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(old.ctx))
+	b := newBatch(old, old.values)
 	fl.mu.Lock()
 	for _, f := range some {
 		fl.forget(f)
@@ -222,8 +260,7 @@ func (fl *flights) goOn(b *batch, f *flight) {
 			next = fl.add(b, f.id, f.asked)
 		}
 		r.flight, r.boarded = next, 0
-		next.riders = append(next.riders, r)
-		b.riders++
+		next.seats(r)
 	}
 }
 

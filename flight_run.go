@@ -14,9 +14,6 @@ const (
 	fillPauseMax = 20 * time.Millisecond
 )
 
-// negativePayload stands for a row that is not there.
-const negativePayload = "null"
-
 // run carries a batch out. For each key: take a lease, look at the rule's barrier, and
 // only then take the snapshot that the fill will store; a barrier that is looked at
 // after the snapshot may already have been lifted by the very commit that the snapshot
@@ -54,7 +51,8 @@ func (b *batch) lease(some []*flight, last bool) (ready, taken []*flight) {
 	fl.sends(some)
 	var there []*flight
 	// Beyond the riders' patience, as a lease whose answer is lost cannot be given back.
-	ctx := context.WithoutCancel(b.ctx)
+	ctx, cancel := b.patience(context.WithoutCancel(b.ctx))
+	defer cancel()
 	for i, l := range b.cache.engine.sync.Leases(ctx, keys, b.target.wanted(b.maxAge)) {
 		f := some[i]
 		switch {
@@ -98,7 +96,9 @@ func (b *batch) read(some []*flight) {
 	e.stats.bypasses.Add(uint64(len(some) - leased))
 	barred := false
 	if leased > 0 {
-		barred, _ = e.sync.BarrierHeld(b.ctx, b.target.table.Barrier) // an error bars
+		ctx, cancel := b.patience(b.ctx)
+		barred, _ = e.sync.BarrierHeld(ctx, b.target.table.Barrier) // an error bars
+		cancel()
 	}
 	if leased == len(some) && !barred {
 		if some = b.readStandby(some); len(some) == 0 {
@@ -117,7 +117,9 @@ func (b *batch) read(some []*flight) {
 func (b *batch) readStandby(some []*flight) (rest []*flight) {
 	e := b.cache.engine
 	e.flights.sends(some) // the snapshot is as of now
-	rows, ok := b.cache.standbyRows(b.ctx, b.target, asksOf(some))
+	ctx, cancel := b.patience(b.ctx)
+	defer cancel()
+	rows, ok := b.cache.standbyRows(ctx, b.target, asksOf(some))
 	if !ok {
 		return some
 	}
@@ -175,8 +177,10 @@ func (b *batch) fill(some []*flight, rows []row, barred bool) {
 		return
 	}
 	e.flights.sends(leased)
-	// Beyond the riders' patience: a lease that is not given back is in others' way.
-	filled, _ := e.sync.Fills(context.WithoutCancel(b.ctx), fills) // what is not stored is no error
+	// Even if they have left: a lease that is not given back is in others' way.
+	ctx, cancel := b.patience(context.WithoutCancel(b.ctx))
+	defer cancel()
+	filled, _ := e.sync.Fills(ctx, fills) // what is not stored is no error
 	for i, f := range leased {
 		if filled[i] {
 			e.stats.fills.Add(1)

@@ -12,7 +12,7 @@ import (
 // not hand out: as the one argument of viewText, which is never sent.
 type txView struct {
 	engine    *engine // the connection's; nil where nobody has looked
-	written   bool    // the open transaction has written ruled tables
+	written   bool    // the open transaction has written ruled tables, or may have
 	isolation sql.IsolationLevel
 }
 
@@ -20,7 +20,7 @@ const viewText = "SELECT 'wtcache.In asks for a transaction of a *sql.DB that wa
 
 // show answers a txView. The query that it came with is left without arguments.
 func (c *conn) show(v *txView) error {
-	v.engine, v.written, v.isolation = c.engine, len(c.tx.log) > 0, c.tx.isolation
+	v.engine, v.written, v.isolation = c.engine, len(c.tx.log) > 0 || c.tx.unseen, c.tx.isolation
 	if v.isolation == sql.LevelDefault && c.snapshots {
 		v.isolation = sql.LevelRepeatableRead
 	}

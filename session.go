@@ -92,10 +92,10 @@ func (c *conn) current(ctx context.Context) error {
 
 // epochLength bounds how long a change that another program made (a migration that
 // adds a trigger, a view or a partition, a GRANT) goes unnoticed by a connection that
-// writes ruled tables.
+// writes ruled tables, or by readers.
 const epochLength = 30 * time.Second
 
-// nextEpoch gives the epoch that has begun by now. Only ruled writes call it.
+// nextEpoch gives the epoch that has begun by now. Only ruled writes and readers call it.
 func (e *engine) nextEpoch() uint64 {
 	start, now := e.epochStart.Load(), time.Now().UnixNano()
 	if now-start > int64(epochLength) && e.epochStart.CompareAndSwap(start, now) {

@@ -34,7 +34,7 @@ func (t target) format() cachesync.Format { return cacheFormat(t.entry.Format) }
 func (t target) wanted(maxAge time.Duration) cachesync.Wanted {
 	return cachesync.Wanted{
 		Format: t.format(), Schema: t.entry.Schema,
-		TTL: max(t.entry.TTL, t.entry.Negative), MaxAge: maxAge,
+		TTL: t.entry.TTL, NegativeTTL: t.entry.Negative, MaxAge: maxAge,
 	}
 }
 
@@ -48,7 +48,7 @@ func (t target) fillable(r row, a asked) cachesync.Entry {
 	case r.found && r.storable && r.key == a.key:
 		e.Payload, e.TTL = r.payload, t.entry.TTL
 	case !r.found && r.negative && t.entry.Negative > 0:
-		e.Payload, e.TTL = []byte(negativePayload), t.entry.Negative
+		e.Payload, e.TTL = []byte(cachesync.NegativePayload), t.entry.Negative
 	}
 	return e
 }

@@ -159,7 +159,7 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 // do sends commands as one request to each server that they belong to, side by
 // side, under the deadline and the servers' breakers. Its errors are raw.
 func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
-	callCtx, cancel := context.WithTimeout(ctx, c.o.Deadline)
+	callCtx, cancel := context.WithTimeout(ctx, c.limit(ctx))
 	defer cancel()
 	parts := partsOf(callCtx, rdb, cmds)
 	if rdb == c.o.Replica {
@@ -183,16 +183,29 @@ func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis
 	return replies
 }
 
+// limit bounds a request: by the deadline, and by half of what its caller has left, so
+// that one who turns to the database then still can.
+func (c *Client) limit(ctx context.Context) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(c.o.Deadline, time.Until(end)/2)
+	}
+	return c.o.Deadline
+}
+
+// blameless is the time that a server must have had to be blamed for its silence.
+const blameless = 20 * time.Millisecond
+
 // doPart sends the commands of one server. The caller's context tells whose
 // fault a failure is.
 func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, p part) []reply {
 	var replies []reply
+	began := time.Now()
 	_, err := c.breakers.of(p.server).Execute(func() (struct{}, error) {
 		replies = c.exchange(ctx, rdb, p.cmds)
 		for _, r := range replies {
 			if isOutage(r.err) {
 				lookAround(rdb)
-				if callerGone(caller) != nil {
+				if callerGone(caller) != nil || ctx.Err() != nil && time.Since(began) < min(blameless, c.o.Deadline) {
 					return struct{}{}, errCallerGone
 				}
 				return struct{}{}, r.err

@@ -19,7 +19,7 @@ const (
 var unfitTexts = [unfits]string{
 	"an entry of another schema or format counts as absent: readers make room for their own",
 	"a damaged entry counts as absent: its checksum does not fit its payload",
-	"an entry has outlived its ttl and counts as absent: something kept it alive",
+	"an entry is older than its rule's ttl and counts as absent: the ttl was lowered, or something kept it alive",
 }
 
 // judge counts what a reader found and says whether it is of use. texts are those
@@ -39,7 +39,7 @@ func (c *Client) judge(ctx context.Context, names siblings, texts []string, serv
 		c.say(damagedUnfit, names.key)
 	default:
 		age := c.age(ctx, server, names.key, value.WrittenAt)
-		if c.young(age, names.key, w) {
+		if c.young(age, value.Payload, names.key, w) {
 			c.stats.Hits.Add(1)
 			c.stats.Ages.add(age)
 			return Found{Value: value, Hit: true, Age: age}
@@ -53,9 +53,9 @@ func (c *Client) judge(ctx context.Context, names siblings, texts []string, serv
 const clockSlack = time.Second
 
 // young says whether a reader takes a value of such an age.
-func (c *Client) young(age time.Duration, key string, w Wanted) bool {
-	switch {
-	case w.TTL > 0 && age > w.TTL+clockSlack:
+func (c *Client) young(age time.Duration, payload []byte, key string, w Wanted) bool {
+	switch life := w.life(payload); {
+	case life > 0 && age > life+clockSlack:
 		c.stats.Outlived.Add(1)
 		c.say(outlivedUnfit, key)
 		return false

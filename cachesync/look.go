@@ -160,11 +160,19 @@ func (c *Client) ask(ctx context.Context, rdb redis.UniversalClient, names []sib
 		for i, q := range questions[:n] {
 			cmds[i] = q.cmd
 		}
-		trusted := c.trust.now()
+		trusted, healthy := c.trust.now(), true
 		for i, r := range c.do(ctx, rdb, cmds) {
 			c.answer(ctx, questions[i], r, trusted, names, w, found)
+			healthy = healthy && !isOutage(notAbsent(ctx, r))
 		}
-		questions = questions[n:]
+		if questions = questions[n:]; !healthy {
+			break
+		}
+	}
+	for _, q := range questions {
+		for _, i := range q.at {
+			found[i].Err = explain(ctx, errNotSent)
+		}
 	}
 	return found
 }
@@ -176,24 +184,20 @@ type question struct {
 }
 
 // questionsFor gives an HMGET a key, or one MGET for all keys that may be asked for together:
-// in a Cluster those with one hash tag. Keys of one slot and different tags are
-// asked for in one pipeline, as all of one server are.
+// in a Cluster those of one slot.
 func questionsFor(ctx context.Context, rdb redis.UniversalClient, names []siblings, format Format) []question {
 	var questions []question
-	open := map[string]int{} // by what keeps keys apart: the question that still has room
+	open := map[int]int{} // by slot: the question that still has room
 	_, apart := rdb.(*redis.ClusterClient)
 	for i, n := range names {
-		tag := ""
-		if apart || format == Hash {
-			tag = n.pointer // built around the tag, and different for different tags
+		slot := 0
+		if apart {
+			slot = slotOf(n.control)
 		}
-		if apart && isTagged(n.key) {
-			tag = tagOf(n.key)
-		}
-		q, known := open[tag]
+		q, known := open[slot]
 		if !known || format == Hash || len(questions[q].at) == lookKeys {
 			q = len(questions)
-			open[tag] = q
+			open[slot] = q
 			questions = append(questions, question{})
 		}
 		questions[q].at = append(questions[q].at, i)
@@ -236,9 +240,23 @@ func (c *Client) answer(ctx context.Context, q question, r reply, trusted uint64
 	}
 }
 
-// tagOf is what a tagged key is hashed by.
-func tagOf(key string) string {
-	_, rest, _ := strings.Cut(key, "{")
+// slotOf is the slot of a tagged key in a Cluster: CRC16 of what is between the first '{'
+// and the next '}', modulo the number of slots.
+// Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model
+func slotOf(tagged string) int {
+	_, rest, _ := strings.Cut(tagged, "{")
 	tag, _, _ := strings.Cut(rest, "}")
-	return tag
+	const polynomial, slots = 0x1021, 16384
+	crc := uint16(0)
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ polynomial
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc) % slots
 }

@@ -398,8 +398,13 @@ func TestReplica(t *testing.T) {
 	}
 }
 
-// In a Cluster one MGET takes only keys of one slot. Keys with one hash tag share theirs.
+// In a Cluster one MGET takes only keys of one slot.
 func TestLookManyInACluster(t *testing.T) {
+	for tag, want := range map[string]int{"123456789": 0x31c3, "foo": 12182, "": 0} { // the first is the specification's own
+		if got := slotOf("x{" + tag + "}y{z}"); got != want {
+			t.Errorf("%q is in slot %d, not %d", tag, got, want)
+		}
+	}
 	rdb, keys := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}}), []string{}
 	t.Cleanup(func() { rdb.Close() })
 	for tag := range 3 {
@@ -418,8 +423,8 @@ func TestLookManyInACluster(t *testing.T) {
 		for _, q := range questions {
 			for _, at := range q.at {
 				seen[at] = true
-				if tag := tagOf(names[q.at[0]].pointer); tagOf(names[at].pointer) != tag {
-					t.Errorf("%v: one command for %s and for the tag %s", format, keys[at], tag)
+				if slotOf(names[at].control) != slotOf(names[q.at[0]].control) {
+					t.Errorf("%v: one command for %s and for %s", format, keys[at], keys[q.at[0]])
 				}
 			}
 		}

@@ -17,15 +17,29 @@ type Wanted struct {
 	// outlived it by somebody's doing, is counted and counts as absent; 0 means
 	// that this is not known.
 	TTL time.Duration
+	// NegativeTTL is the same for an entry whose payload is NegativePayload.
+	NegativeTTL time.Duration
 	// MaxAge is the greatest age that the reader takes: an older value counts as
 	// absent. 0 means any.
 	MaxAge time.Duration
 }
 
-// oldest is the age above which a value counts as absent, 0 for none.
+// NegativePayload says that there is no such row.
+const NegativePayload = "null"
+
+// oldest is the age above which any value counts as absent, 0 for none.
 func (w Wanted) oldest() time.Duration {
-	if w.MaxAge > 0 && (w.TTL == 0 || w.MaxAge < w.TTL) {
+	life := max(w.TTL, w.NegativeTTL)
+	if w.MaxAge > 0 && (life == 0 || w.MaxAge < life) {
 		return w.MaxAge
+	}
+	return life
+}
+
+// life is the longest life of a value with the payload, 0 for not known.
+func (w Wanted) life(payload []byte) time.Duration {
+	if string(payload) == NegativePayload {
+		return w.NegativeTTL
 	}
 	return w.TTL
 }
@@ -157,8 +171,8 @@ func (c *Client) granted(ctx context.Context, k *call, w Wanted, result *LeaseRe
 	}
 	switch texts[0] {
 	case "value":
-		// The script has judged the age, with the very clock that counts.
-		found := c.judge(ctx, result.names, texts[1:], k.server, Wanted{Format: w.Format, Schema: w.Schema})
+		w.MaxAge = 0 // the script has judged it, with the very clock that counts
+		found := c.judge(ctx, result.names, texts[1:], k.server, w)
 		if !found.Hit {
 			result.State = leaseDamaged
 			return
