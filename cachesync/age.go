@@ -84,7 +84,7 @@ func (c *Client) compare(ctx context.Context, k *clock, key string) {
 		rdb = node
 	}
 	sent := steady()
-	r := c.do(ctx, rdb, []redis.Cmder{once(ctx, "time")})[0]
+	r := c.read(ctx, rdb, []redis.Cmder{once(ctx, "time")})[0]
 	got := steady()
 	now, err := serverTime(r)
 	if err != nil {

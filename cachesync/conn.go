@@ -137,7 +137,7 @@ const (
 
 func (k *call) isReaders() bool {
 	switch k.script {
-	case leaseScript, fillScript, releaseScript, barrierScript:
+	case leaseScript, fillScript, releaseScript, barrierScript, followScript:
 		return true
 	}
 	return false
@@ -148,7 +148,11 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 	for i, k := range calls {
 		cmds[i] = once(ctx, k.command(full)...)
 	}
-	for i, r := range c.do(ctx, c.rdb, cmds) {
+	send := c.do
+	if calls[0].isReaders() {
+		send = c.read
+	}
+	for i, r := range send(ctx, c.rdb, cmds) {
 		calls[i].val, calls[i].err, calls[i].server = r.val, r.err, r.server
 		if r.err == nil && r.val == nil {
 			calls[i].err = errors.New("decode script answer: got nothing")
@@ -159,7 +163,21 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 // do sends commands as one request to each server that they belong to, side by
 // side, under the deadline and the servers' breakers. Its errors are raw.
 func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
-	callCtx, cancel := context.WithTimeout(ctx, c.limit(ctx))
+	return c.doWithin(ctx, c.o.Deadline, rdb, cmds)
+}
+
+// read is do for a reader: it ends at half of what the caller has left, so that one who turns
+// to the database then still can.
+func (c *Client) read(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
+	limit := c.o.Deadline
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	return c.doWithin(ctx, limit, rdb, cmds)
+}
+
+func (c *Client) doWithin(ctx context.Context, limit time.Duration, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
+	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	parts := partsOf(callCtx, rdb, cmds)
 	if rdb == c.o.Replica {
@@ -181,15 +199,6 @@ func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis
 	}
 	wg.Wait()
 	return replies
-}
-
-// limit bounds a request: by the deadline, and by half of what its caller has left, so
-// that one who turns to the database then still can.
-func (c *Client) limit(ctx context.Context) time.Duration {
-	if end, ok := ctx.Deadline(); ok {
-		return min(c.o.Deadline, time.Until(end)/2)
-	}
-	return c.o.Deadline
 }
 
 // blameless is the time that a server must have had to be blamed for its silence.

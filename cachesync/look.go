@@ -44,7 +44,7 @@ func (c *Client) look(ctx context.Context, rdb redis.UniversalClient, key string
 		return c.follow(ctx, []siblings{names}, w)[0]
 	}
 	trusted := c.trust.now()
-	replies := c.do(ctx, rdb, lookOne(ctx, names, w.Format))
+	replies := c.read(ctx, rdb, lookOne(ctx, names, w.Format))
 	list := make([]any, 0, len(hashFields))
 	for _, r := range replies {
 		if err := notAbsent(ctx, r); err != nil {
@@ -161,7 +161,7 @@ func (c *Client) ask(ctx context.Context, rdb redis.UniversalClient, names []sib
 			cmds[i] = q.cmd
 		}
 		trusted, healthy := c.trust.now(), true
-		for i, r := range c.do(ctx, rdb, cmds) {
+		for i, r := range c.read(ctx, rdb, cmds) {
 			c.answer(ctx, questions[i], r, trusted, names, w, found)
 			healthy = healthy && !isOutage(notAbsent(ctx, r))
 		}
