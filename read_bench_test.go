@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -129,6 +130,45 @@ func BenchmarkReadHit(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(r.memory(b)), "redis-bytes")
+		})
+	}
+}
+
+// BenchmarkReadRatio takes a hit and the code that it replaces in turn, so that the machine's
+// moods meet both alike: x-of-raw is the time of hits over the time of GET and json.Unmarshal.
+func BenchmarkReadRatio(b *testing.B) {
+	ctx := context.Background()
+	for _, format := range []string{"envelope", "plain", "hash", "versioned"} {
+		b.Run(format, func(b *testing.B) {
+			r := newReadBench(b, format)
+			first, err := r.reader.Get(ctx, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			text, err := json.Marshal(first)
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.rdb.Set(ctx, r.prefix+"raw", text, 0)
+			defer r.rdb.Del(ctx, r.prefix+"raw")
+			var raw, hit time.Duration
+			for b.Loop() {
+				began := time.Now()
+				text, err := r.rdb.Get(ctx, r.prefix+"raw").Bytes()
+				var m member
+				if err == nil {
+					err = json.Unmarshal(text, &m)
+				}
+				between := time.Now()
+				if err != nil || m.ID != 1 {
+					b.Fatal(m, err)
+				}
+				if m, err = r.reader.Get(ctx, 1); err != nil || m.ID != 1 {
+					b.Fatal(m, err)
+				}
+				raw, hit = raw+between.Sub(began), hit+time.Since(between)
+			}
+			b.ReportMetric(float64(hit)/float64(raw), "x-of-raw")
 		})
 	}
 }
