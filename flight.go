@@ -210,8 +210,8 @@ func (fl *flights) forget(f *flight) {
 	}
 }
 
-// sends notes that a request is about to be sent for the flights, and gives its number
-// in each: to be called before it is.
+// sends notes that a request is about to be sent for the flights, before it is: who boards
+// afterwards may not have its answer.
 func (fl *flights) sends(some []*flight) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
