@@ -122,7 +122,9 @@ func (c *Cache) retried(ctx context.Context, t target, asks []asked, o *readOpti
 	if !planIsOld(err) || !c.engine.mayDoubt(t) {
 		return t, got, err
 	}
-	c.engine.catalogueChanged()
+	if t.gen == c.engine.current() { // once for all readers who share the failure
+		c.engine.catalogueChanged()
+	}
 	if o.queryer != nil { // its transaction has failed, and it may hold the pool's only connection
 		return t, nil, err
 	}
