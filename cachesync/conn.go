@@ -213,7 +213,10 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 		replies = c.exchange(ctx, rdb, p.cmds)
 		for _, r := range replies {
 			if isOutage(r.err) {
-				lookAround(rdb)
+				lookAround(c.rdb) // rdb may be one server of the Cluster
+				if rdb == c.o.Replica {
+					lookAround(rdb)
+				}
 				if callerGone(caller) != nil || ctx.Err() != nil && time.Since(began) < min(blameless, c.o.Deadline) {
 					return struct{}{}, errCallerGone
 				}
