@@ -35,7 +35,7 @@ func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, e
 
 func (c *conn) autocommitPlanned(ctx context.Context, st *step, r request) (response, error) {
 	if st.action != actCoarse {
-		if c.engine.eventual(st.table) && len(st.coarse) == 0 && st.action == actPrecise {
+		if c.engine.eventual(st.table) && len(st.coarse) == 0 && st.action == actPrecise && !c.engine.mustQueue() {
 			return c.writeEventual(ctx, st, r)
 		}
 		if st.pinned != nil && !c.engine.eventual(st.table) {
@@ -108,6 +108,9 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 		e.stats.refused.Add(1)
 		held.release(ctx)
 		return response{}, &RefusedError{Rules: []string{st.table.Name.String()}, Err: err}
+	}
+	if err != nil && e.outbox != nil {
+		return c.lockFirst(ctx, st, r) // the outbox needs a transaction
 	}
 	crashPoint("fenced")
 	reachable := c.reachable(ctx)

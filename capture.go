@@ -253,6 +253,7 @@ type owed struct {
 	coarse   []*rules.Table
 	blurred  []*rules.Table // no payload of theirs is certain
 	refusing []string       // tables whose rules refuse to commit without a fence
+	tables   []string       // all that were written
 	xact     xact           // that commits it; asked for where the outcome is in doubt
 	floors   []*floor       // to be raised with the outcome
 }
@@ -284,6 +285,9 @@ func (c *conn) settle() *owed {
 func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	if ch.blurs {
 		return
+	}
+	if name := ch.table.Name.String(); !slices.Contains(o.tables, name) {
+		o.tables = append(o.tables, name)
 	}
 	into := o.strict
 	if c.engine.eventual(ch.table) {

@@ -31,9 +31,14 @@ const (
 	DefaultRedisTimeout    = 250 * time.Millisecond
 	DefaultMaxCapturedRows = 10_000
 	DefaultFillWait        = 100 * time.Millisecond
+	DefaultOutbox          = "wtcache"
+	DefaultWatch           = 2 * time.Second
 	defaultPlanEntries     = 10_000
 	defaultPlanBytes       = 32 << 20
 )
+
+// OutboxOff as Config.Outbox keeps what is owed in memory alone.
+const OutboxOff = "off"
 
 // Config is all that wtcache needs beside the database's own DSN. The zero value
 // of each field means its default. A Config is read once, when a connector is
@@ -82,6 +87,20 @@ type Config struct {
 	// 0 means DefaultMaxCapturedRows.
 	MaxCapturedRows int
 
+	// Outbox is the schema of the database that holds the outbox: what a write owes to
+	// Redis when it cannot be fenced and its rule says `redis_down: queue`. "" means
+	// DefaultOutbox. Processes that share rules and a Redis share it; those of another Redis
+	// need another one. Where it is missing no connection is opened, and the error holds the
+	// statements that make it. OutboxOff keeps what is owed in memory alone: it is lost with the
+	// process, and until it is settled other processes may serve what was there before.
+	Outbox string
+	// Watch is how long a process trusts a look at the database that showed nobody writing past
+	// Redis; 0 means DefaultWatch. A process that cannot fence waits a little longer than
+	// this, once, before its first write without a fence is committed. All processes that
+	// share an outbox need the same. Under 0 nobody looks and nobody waits: a process whose
+	// Redis answers may then serve the old row until the outbox is drained.
+	Watch time.Duration
+
 	// ReadReplica is the caller's own pool of a streaming standby of the primary, opened
 	// with plain pgx; it is not closed by wtcache. A miss is read there where the standby
 	// is proved to have replayed all that the primary had committed after the lease was
@@ -119,6 +138,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FillWait == 0 {
 		c.FillWait = DefaultFillWait
+	}
+	if c.Outbox == "" {
+		c.Outbox = DefaultOutbox
+	}
+	if c.Watch == 0 {
+		c.Watch = DefaultWatch
 	}
 	if c.MaxCapturedRows == 0 {
 		c.MaxCapturedRows = DefaultMaxCapturedRows

@@ -73,6 +73,9 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.checkOutbox(ctx, c); err != nil {
+		return nil, err
+	}
 	c.introduce(ctx)
 	return c.withOptional(), nil
 }

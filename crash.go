@@ -9,6 +9,7 @@ import "sync/atomic"
 //	settled       what each key is to hold is known, and Redis knows nothing yet
 //	keys fenced   every key has its fence; the barriers of coarse writes are not up yet
 //	barred        coarse writes: the barriers are up, nothing is swept yet
+//	queued        Redis cannot be fenced, and the outbox has what is owed, in the open transaction
 //	fenced        Redis is ready for the COMMIT, or for the statement that commits
 //	committed     the COMMIT has been answered, one way or the other
 //	keys applied  the keys have what they are to hold; barriers still stand

@@ -94,6 +94,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 
 func newConnector(base driver.Connector, e *engine, d *Driver) *connector {
 	e.doubts.connect = base.Connect
+	e.openOutbox(base)
 	return &connector{base: base, engine: e, driver: d}
 }
 

@@ -45,6 +45,15 @@ var settings = map[string]func(*Config, string) error{
 		}
 		return nil
 	},
+	"wtcache_outbox": func(c *Config, v string) error { c.Outbox = v; return nil },
+	"wtcache_watch": func(c *Config, v string) (err error) {
+		if v == "off" {
+			c.Watch = -1
+			return nil
+		}
+		c.Watch, err = parseDuration(v)
+		return err
+	},
 	"wtcache_read_replica": func(c *Config, v string) error { c.ReadReplicaDSN = v; return nil },
 	"wtcache_read_replica_applied": func(c *Config, v string) error {
 		if v != "true" && v != "false" {

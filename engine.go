@@ -2,6 +2,7 @@ package wtcache
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/outbox"
 	"github.com/wtcache/wtcache/parser"
 	"github.com/wtcache/wtcache/rules"
 )
@@ -26,8 +28,14 @@ type engine struct {
 	ownRedis []redis.UniversalClient // made from URLs, and not the caller's own
 	doubts   *doubts
 	flights  flights
-	standby  *standby // nil where there is none
-	stats    counters
+	standby  *standby    // nil where there is none
+	outbox   *outbox.Box // nil where no rule needs one; set before use
+	// outboxFits: a connection has found it as it must be. sharesKeys: a rule that queues
+	// makes keys absent that may be those of rules that do not.
+	outboxFits atomic.Bool
+	outboxDB   *sql.DB
+	sharesKeys bool
+	stats      counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
 	// session was probed under another one probes again. It is current while no change
@@ -113,14 +121,18 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.closeRedis())
 	}
-	e.sync, err = cachesync.New(client, cachesync.Options{
+	options := cachesync.Options{
 		Replica:   replica,
 		FenceLife: cfg.FenceLife,
 		Deadline:  cfg.RedisTimeout,
 		Logger:    cfg.Logger,
 		OnError:   e.reported,
 		Globs:     ruleGlobs(e.rules),
-	})
+	}
+	if e.durable() {
+		options.Recovered, options.HandOver = e.recovered, e.handOver
+	}
+	e.sync, err = cachesync.New(client, options)
 	if err != nil {
 		return nil, errors.Join(configErrorf("%w", err), e.closeRedis())
 	}
@@ -149,7 +161,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.doubts.close() // before what it settles with
-	return errors.Join(e.sync.Close(), e.closeRedis(), e.standby.close())
+	return errors.Join(e.sync.Close(), e.closeOutbox(), e.closeRedis(), e.standby.close())
 }
 
 func (e *engine) closeRedis() error {

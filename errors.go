@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/outbox"
 )
 
 // Errors that a caller may want to tell apart, by the phase in which they arise.
@@ -32,6 +33,9 @@ var (
 	ErrUnknownEntry = errors.New("wtcache: no such entry")
 	// ErrKey is wrapped by the error of a read whose key values do not fit the entry's key.
 	ErrKey = errors.New("wtcache: key does not fit")
+	// ErrOutbox is wrapped by the error for an outbox that is missing or that the role may
+	// not use. Its text holds the statements that mend it.
+	ErrOutbox = outbox.ErrMissing
 	// ErrBaseDriver is wrapped by the error for a base driver that lacks an
 	// interface which capturing needs.
 	ErrBaseDriver = errors.New("wtcache: base driver")
@@ -39,18 +43,30 @@ var (
 	ErrUnavailable = cachesync.ErrUnavailable
 )
 
-// RefusedError says that a transaction was rolled back because Redis could not
-// be fenced and a rule says `redis_down: refuse`. Nothing was committed, so the
-// caller may try again.
+// RefusedError says that a transaction was rolled back because Redis could not be fenced,
+// and a rule says `redis_down: refuse`, or the outbox could not be written either.
+// Nothing was committed, so the caller may try again.
 type RefusedError struct {
-	Rules []string // the tables whose rules refuse
-	Err   error    // why Redis could not be fenced
+	Rules  []string // the tables whose rules refuse, or whose keys could not be queued
+	Err    error    // why Redis could not be fenced
+	Outbox error    // why the outbox could not be written; nil where a rule refuses
 }
 
 func (e *RefusedError) Error() string {
+	tables := strings.Join(e.Rules, ", ")
+	if e.Outbox != nil {
+		return fmt.Sprintf("%v: Redis could not be fenced before COMMIT, and what the write of %s owes to it could not be put into the outbox; nothing was committed, try again: %v (Redis: %v)",
+			ErrRefused, tables, e.Outbox, e.Err)
+	}
 	return fmt.Sprintf("%v: Redis could not be fenced before COMMIT and the rule of %s says redis_down: refuse; nothing was committed, try again when Redis answers: %v",
-		ErrRefused, strings.Join(e.Rules, ", "), e.Err)
+		ErrRefused, tables, e.Err)
 }
 
-// Unwrap lets errors.Is find ErrRefused and the reason.
-func (e *RefusedError) Unwrap() []error { return []error{ErrRefused, e.Err} }
+// Unwrap lets errors.Is find ErrRefused and the reasons.
+func (e *RefusedError) Unwrap() []error {
+	reasons := []error{ErrRefused, e.Err}
+	if e.Outbox != nil {
+		reasons = append(reasons, e.Outbox)
+	}
+	return reasons
+}

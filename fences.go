@@ -3,6 +3,7 @@ package wtcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
@@ -20,7 +21,8 @@ type fences struct {
 	// may have got through stay meanwhile: they keep the keys out of use.
 	keysOwed, coarseOwed bool
 	partial              *cachesync.FenceError
-	unfenced             bool // something could not be
+	queued               *queued // what could not be is in the outbox, in the same transaction; else nil
+	unfenced             bool    // something could not be
 }
 
 // fence carries out step 2. On error it still gives what was fenced, for a caller
@@ -29,6 +31,10 @@ type fences struct {
 func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
 	ctx = context.WithoutCancel(ctx)
 	h := &fences{engine: e, owed: o}
+	if e.sync.Down() {
+		h.keysOwed, h.coarseOwed, h.unfenced = len(o.strict) > 0, len(o.coarse) > 0, true
+		return h, errDown
+	}
 	err := h.fenceKeys(ctx)
 	crashPoint("keys fenced")
 	err = errors.Join(err, h.fenceCoarse(ctx))
@@ -36,6 +42,9 @@ func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
 	h.partial, _ = errors.AsType[*cachesync.FenceError](err)
 	return h, err
 }
+
+// errDown is why nothing is fenced while Redis is known not to answer.
+var errDown = fmt.Errorf("%w: it has not answered for a while and is asked again in the background", ErrUnavailable)
 
 func (h *fences) fenceKeys(ctx context.Context) (err error) {
 	keys := keysOf(h.owed.strict)
@@ -97,7 +106,7 @@ func (h *fences) apply(ctx context.Context) {
 	}
 	crashPoint("keys applied")
 	h.lift(ctx)
-	if len(h.owed.eventual) > 0 {
+	if len(h.owed.eventual) > 0 && h.queued == nil {
 		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
 	}
 }
@@ -125,6 +134,9 @@ func (h *fences) countUnfenced() {
 // owe remembers what could not be fenced, to be made absent when Redis answers.
 func (h *fences) owe() {
 	e := h.engine
+	if h.queued != nil {
+		return // committed with the transaction, or not at all
+	}
 	if h.keysOwed {
 		e.sync.Owe(keysOf(h.owed.strict))
 	}

@@ -71,7 +71,7 @@ func (c *Cache) inTx(ctx context.Context, t target, asks []asked, o *readOptions
 	}
 	if !own && !o.fresh {
 		j := &journey{cache: c, target: t, asks: asks, o: o, got: got, pending: missing}
-		around, absent := j.split()
+		around, absent := j.split(ctx)
 		absent = j.look(ctx, absent, &around)
 		missing = append(absent, around...)
 	}

@@ -20,7 +20,7 @@ type journey struct {
 // round looks at Redis, and boards flights for what is not there. late ends the waiting
 // for others' fills.
 func (j *journey) round(ctx context.Context, late <-chan struct{}) error {
-	around, absent := j.split()
+	around, absent := j.split(ctx)
 	if !j.first.looked && len(absent) > 0 {
 		absent = j.look(ctx, absent, &around)
 	}
@@ -34,10 +34,12 @@ func (j *journey) round(ctx context.Context, late <-chan struct{}) error {
 }
 
 // split takes out those for which Redis cannot be used: what this process has committed
-// while Redis could not be reached may still be there as it was before.
-func (j *journey) split() (around, absent []int) {
+// while Redis could not be reached may still be there as it was before, and so may what
+// others have.
+func (j *journey) split(ctx context.Context) (around, absent []int) {
+	behind := !j.o.fresh && !j.cache.engine.watched(ctx, j.target.table, len(j.pending))
 	for _, i := range j.pending {
-		if j.o.fresh || j.around[i] || j.cache.engine.sync.Owes(j.asks[i].key) {
+		if j.o.fresh || j.around[i] || behind || j.cache.engine.sync.Owes(j.asks[i].key) {
 			around = append(around, i)
 		} else {
 			absent = append(absent, i)
@@ -66,7 +68,7 @@ func (j *journey) look(ctx context.Context, places []int, around *[]int) (absent
 // lookAtReplica takes out what a replica has and the caller may be given. The rest is
 // looked for at the primary.
 func (j *journey) lookAtReplica(ctx context.Context) {
-	around, absent := j.split()
+	around, absent := j.split(ctx)
 	sync := j.cache.engine.sync
 	if len(absent) == 0 || !sync.Replica(j.target.format()) {
 		return

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/outbox"
 )
 
 // Stats are counters since the *sql.DB was opened. Each is read by itself, so
@@ -29,6 +30,7 @@ type Stats struct {
 	InDoubt    uint64 // the COMMIT got no answer; the keys stay fenced until one of the next four is counted
 	Refused    uint64 // rolled back because Redis was down and a rule says redis_down: refuse
 	Unfenced   uint64 // committed while Redis was down (redis_down: queue); the keys are owed
+	Queued     uint64 // of these, transactions whose keys were written to the outbox
 
 	// What became of those in doubt: the server said that they were committed, or rolled
 	// back; they are over, but how is not certain, so that the keys became absent; they
@@ -48,8 +50,13 @@ type Stats struct {
 	// replayed enough in time; it could not be asked, or must not be used.
 	ReplicaReads, ReplicaBehind, ReplicaUnavailable uint64
 
-	// Redis holds the counters of the protocol itself.
-	Redis cachesync.Stats
+	// Unwatched are rows that were read from the database because another process may have
+	// been writing past Redis, or because the database could not be asked whether one was.
+	Unwatched uint64
+
+	// Redis holds the counters of the protocol itself, Outbox those of the outbox.
+	Redis  cachesync.Stats
+	Outbox outbox.Stats
 }
 
 // counters are Stats while they are being counted.
@@ -62,7 +69,7 @@ type counters struct {
 	doubtFinished, doubtExpired                           atomic.Uint64
 	backgroundErrors                                      atomic.Uint64
 	hits, replicaHits, misses, fills, bypasses, shared    atomic.Uint64
-	databaseReads                                         atomic.Uint64
+	databaseReads, queued, unwatched                      atomic.Uint64
 }
 
 // StatsOf reads the counters of a *sql.DB that was opened through wtcache.
@@ -91,10 +98,14 @@ func (e *engine) snapshot() Stats {
 		Hits:             c.hits.Load(), ReplicaHits: c.replicaHits.Load(), Misses: c.misses.Load(),
 		Fills: c.fills.Load(), Bypasses: c.bypasses.Load(), Shared: c.shared.Load(),
 		DatabaseReads: c.databaseReads.Load(),
+		Queued:        c.queued.Load(), Unwatched: c.unwatched.Load(),
 	}
 	s.ReplicaReads, s.ReplicaBehind, s.ReplicaUnavailable = e.standby.counts()
 	if e.sync != nil {
 		s.Redis = e.sync.Stats()
+	}
+	if e.outbox != nil {
+		s.Outbox = e.outbox.Stats()
 	}
 	return s
 }

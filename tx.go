@@ -37,7 +37,8 @@ func (t *tx) Rollback() error {
 //
 //  1. Settle the log: what each key is to hold afterwards.
 //  2. Fence every key, acknowledged, and sweep what is coarse.
-//     2a. Redis cannot be fenced: refuse (roll back), or go on and owe the keys.
+//     2a. Redis cannot be fenced: refuse (roll back), or write the keys to the outbox, in this
+//     transaction, once every reader knows that this process writes past Redis.
 //  3. COMMIT.
 //  4. Judge the outcome by the error.
 //  5. Committed: apply. Aborted: give the fences back. In doubt: keep them and ask the
@@ -58,14 +59,15 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		return send()
 	}
 	crashPoint("settled")
-	held, err := c.engine.fence(ctx, o) // 2
-	if err != nil && len(o.refusing) > 0 {
-		c.engine.stats.refused.Add(1) // 2a
-		_ = rollback()                // the refusal is the error to return
+	held, err := c.engine.fence(ctx, o)                            // 2
+	if refusal := c.withoutFence(ctx, held, err); refusal != nil { // 2a
+		c.engine.stats.refused.Add(1)
+		_ = rollback() // the refusal is the error to return
 		c.keepLog(log)
 		held.release(ctx)
-		return &RefusedError{Rules: o.refusing, Err: err}
+		return refusal
 	}
+	defer held.queued.done()
 	crashPoint("fenced")
 	reachable := c.reachable(ctx)
 	err = send() // 3

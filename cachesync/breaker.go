@@ -2,8 +2,12 @@ package cachesync
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
 )
 
@@ -46,6 +50,19 @@ func (b *breakers) of(server string) *breaker {
 	return one
 }
 
+// closed says that the breaker of every primary is.
+func (b *breakers) closed() bool {
+	b.mu.RLock()
+	var primaries []*breaker
+	for server, one := range b.byServer {
+		if !strings.HasPrefix(server, replicaOf) {
+			primaries = append(primaries, one)
+		}
+	}
+	b.mu.RUnlock()
+	return !slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() != gobreaker.StateClosed })
+}
+
 func (b *breakers) make(server string) *breaker {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:    server,
@@ -69,6 +86,7 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 		c.stats.BreakerOpens.Add(1)
 		c.distrust(server)
 		if from == gobreaker.StateClosed {
+			c.probe(server)
 			log.Warn("redis does not answer: calls are refused for a while", "for", c.o.Breaker.OpenFor)
 		}
 	case gobreaker.StateClosed:
@@ -77,4 +95,36 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 		c.clocks.of(server).measured.Store(0) // it may be another machine now
 		c.regain(server)
 	}
+}
+
+// Reachable says that no call is refused without a try: as far as is known, every server
+// answers.
+func (c *Client) Reachable() bool { return c.breakers.closed() }
+
+// Down says that the one server there is does not answer, so that a call is not worth a
+// try: somebody looks after it until it does. Of a Cluster, some servers may.
+func (c *Client) Down() bool {
+	return c.single && c.breakers.of("").State() != gobreaker.StateClosed
+}
+
+// probe asks a server that does not answer whether it is there again, so that no writer
+// has to wait for it. Of a Cluster, and of replicas, the calls themselves find out.
+func (c *Client) probe(server string) {
+	if !c.single || server != "" || !c.begin() {
+		return
+	}
+	go func() {
+		defer c.background.Done()
+		for {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-time.After(c.o.Breaker.OpenFor):
+			}
+			c.do(c.ctx, c.rdb, []redis.Cmder{once(c.ctx, "ping")})
+			if c.breakers.of(server).State() == gobreaker.StateClosed {
+				return
+			}
+		}
+	}()
 }

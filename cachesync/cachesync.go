@@ -19,6 +19,7 @@ const (
 	DefaultBreakerFailures = 5
 	DefaultBreakerOpenFor  = time.Second
 	DefaultOwedMax         = 100_000
+	DefaultHandOverAfter   = 2 * time.Second
 )
 
 // Options sets a Client up. The zero value of each field is its default.
@@ -47,6 +48,12 @@ type Options struct {
 	// others wrote meanwhile may not have reached it. It is asked again at growing
 	// pauses, on a goroutine of its own; the context ends with Close.
 	Recovered func(ctx context.Context) error
+	// HandOver, where set, takes over what is owed once it has been tried in vain for
+	// HandOverAfter, or fills the list: it returns nil when somewhere durable has it, and
+	// then it is owed here no more. It is called on a goroutine of the client's, again
+	// and again until it succeeds; the context ends with Close, or a moment after.
+	HandOver      func(ctx context.Context, keys []string, sweeps []OwedSweep) error
+	HandOverAfter time.Duration
 	// Logger and OnError hear of what happens after COMMIT, which is returned
 	// to nobody. OnError is called from several goroutines, sometimes on a
 	// caller's path, and must not block. Default: slog.Default(), nothing.
@@ -77,6 +84,7 @@ func (o Options) withDefaults() Options {
 	orDuration(&o.LeaseLife, DefaultLeaseLife)
 	orDuration(&o.Deadline, DefaultDeadline)
 	orDuration(&o.Breaker.OpenFor, DefaultBreakerOpenFor)
+	orDuration(&o.HandOverAfter, DefaultHandOverAfter)
 	orInt(&o.Breaker.Failures, DefaultBreakerFailures)
 	orInt(&o.OwedMax, DefaultOwedMax)
 	if o.Logger == nil {
@@ -114,6 +122,7 @@ type Client struct {
 	hooks hooks
 
 	breakers *breakers
+	single   bool // the client is of one server, not of a Cluster
 	trust    *trust
 	clocks   clocks
 	// Whether the clients bound their reads and writes by the context.
@@ -155,6 +164,8 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{rdb: rdb, o: o, primaryHonours: honoursContext(rdb), replicaHonours: honoursContext(o.Replica)}
+	_, cluster := rdb.(*redis.ClusterClient)
+	c.single = !cluster
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.trust = newTrust()
 	c.owed = newOwed()
@@ -176,6 +187,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	c.stop()
 	c.background.Wait()
+	c.handOverLast()
 	if n := c.Owed(); n > 0 && !already {
 		err := fmt.Errorf("%w: %d", ErrDebtsLost, n)
 		c.report("closed while invalidations were owed", err)

@@ -18,7 +18,7 @@ const (
 )
 
 // owed is what must be made absent as soon as Redis answers. It is in memory
-// alone.
+// alone, until it is handed over.
 type owed struct {
 	mu       sync.Mutex // guards all below; nothing is sent under it
 	keys     map[string]*debt
@@ -67,8 +67,8 @@ func (o *owed) nudge() {
 
 // Owe makes keys absent as soon as Redis answers. It is for a commit that
 // could not be fenced, and must be called after that commit: a debt settled
-// before it would let the old row be filled again. The debts are in memory
-// alone and do not survive the process, which is logged once.
+// before it would let the old row be filled again. The debts are in memory, and
+// without Options.HandOver they do not survive the process, which is logged once.
 func (c *Client) Owe(keys []string) {
 	for _, key := range keys {
 		if names, ok := siblingsOf(key); ok {
@@ -141,8 +141,12 @@ func (o *owed) addKey(names siblings, t tokens) {
 func (o *owed) addSweep(barrier string, globs []string) {
 	o.begun()
 	globs = slices.Sorted(slices.Values(globs))
-	id := strings.Join(append([]string{barrier}, globs...), "\x00")
-	o.sweeps[id] = &sweepDebt{barrier: barrier, globs: globs, seq: o.seq}
+	o.sweeps[sweepID(barrier, globs)] = &sweepDebt{barrier: barrier, globs: globs, seq: o.seq}
+}
+
+// sweepID names a sweep of sorted globs.
+func sweepID(barrier string, globs []string) string {
+	return strings.Join(append([]string{barrier}, globs...), "\x00")
 }
 
 // begun notes that one more thing is about to be owed.
@@ -157,6 +161,9 @@ func (o *owed) begun() {
 func (c *Client) owedMore() {
 	c.stats.OwedTotal.Add(1)
 	c.owed.warned.Do(func() {
+		if c.o.HandOver != nil {
+			return
+		}
 		c.o.Logger.Warn("invalidations are owed to redis: they are kept in memory, not durably, and retried until redis answers")
 	})
 	c.owed.mu.Lock()
@@ -215,14 +222,20 @@ func (c *Client) WaitOwed(ctx context.Context) error {
 // drain works until nothing is owed, or Close.
 func (c *Client) drain() {
 	defer c.background.Done()
-	pause := owedPauseMin
+	pause, failing := owedPauseMin, time.Time{}
 	for {
 		debts, sweep, more := c.owed.next()
 		if !more {
 			return
 		}
 		if c.settleKeys(debts) && c.settleSweep(sweep) {
-			pause = owedPauseMin
+			pause, failing = owedPauseMin, time.Time{}
+			continue
+		}
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if time.Since(failing) >= c.o.HandOverAfter && c.handOver(c.ctx) {
 			continue
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause))
@@ -287,7 +300,7 @@ func (c *Client) settleSweep(s *sweepDebt) bool {
 		return true
 	}
 	c.stats.Retries.Add(1)
-	if c.sweepBehind(s.barrier, s.globs) != nil {
+	if c.SweepBehind(c.ctx, s.barrier, s.globs) != nil {
 		return false
 	}
 	c.owed.mu.Lock()
@@ -301,17 +314,17 @@ func (c *Client) settleSweep(s *sweepDebt) bool {
 	return true
 }
 
-// sweepBehind sweeps with a token on the barrier, where there is one. It holds no value:
-// ending it is all.
-func (c *Client) sweepBehind(barrier string, globs []string) error {
+// SweepBehind is Sweep behind a barrier (which may be empty): with a token on it, so that no reader
+// fills in the meantime. It is for a commit that is over.
+func (c *Client) SweepBehind(ctx context.Context, barrier string, globs []string) error {
 	if barrier != "" {
-		fence, err := c.Fence(c.ctx, []string{barrier})
+		fence, err := c.Fence(ctx, []string{barrier})
 		if err != nil {
 			return err
 		}
-		defer fence.Abort(c.ctx)
+		defer fence.Abort(ctx) // it holds no value: ending it is all
 	}
-	_, err := c.Sweep(c.ctx, globs)
+	_, err := c.Sweep(ctx, globs)
 	return err
 }
 

@@ -46,6 +46,7 @@ type Stats struct {
 	InvalidEntries     int64 // entries that could not be encoded: made absent
 	UnfencedApplies    int64 // entries given to Apply whose key was not fenced
 	OwedDegraded       int64 // owed keys that were exchanged for a sweep
+	OwedHandedOver     int64 // owed keys and sweeps that Options.HandOver has taken
 }
 
 // counters are the Stats while they are counted.
@@ -63,6 +64,7 @@ type counters struct {
 	OwedTotal, Retries, BreakerOpens     atomic.Int64
 	InvalidEntries, UnfencedApplies      atomic.Int64
 	OwedDegraded, ForeignKeys            atomic.Int64
+	OwedHandedOver                       atomic.Int64
 	Outlived, TooOld                     atomic.Int64
 	Ages                                 ageCounters
 }
@@ -84,7 +86,8 @@ func (c *Client) Stats() Stats {
 		Owed: int64(c.Owed()), OwedTotal: s.OwedTotal.Load(), Retries: s.Retries.Load(),
 		BreakerOpens: s.BreakerOpens.Load(), InvalidEntries: s.InvalidEntries.Load(),
 		UnfencedApplies: s.UnfencedApplies.Load(), OwedDegraded: s.OwedDegraded.Load(),
-		ForeignKeys: s.ForeignKeys.Load(), Outlived: s.Outlived.Load(), TooOld: s.TooOld.Load(),
+		OwedHandedOver: s.OwedHandedOver.Load(),
+		ForeignKeys:    s.ForeignKeys.Load(), Outlived: s.Outlived.Load(), TooOld: s.TooOld.Load(),
 		Untrusted: c.trust.closed(), Ages: s.Ages.load(),
 	}
 }

@@ -1,0 +1,192 @@
+package wtcache
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/outbox"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// queued is a transaction's place in the outbox, from before its rows were written there until
+// its outcome is dealt with.
+type queued struct{ ticket *outbox.Ticket }
+
+func (q *queued) done() {
+	if q != nil {
+		q.ticket.Done()
+	}
+}
+
+// durable says whether what is owed goes to an outbox.
+func (e *engine) durable() bool {
+	return e.cfg.Outbox != OutboxOff && slices.ContainsFunc(e.rules, queues)
+}
+
+func queues(r *rules.Rule) bool { return r.RedisDown != rules.Refuse }
+
+// openOutbox gives the engine its outbox, on connections of its own.
+func (e *engine) openOutbox(base driver.Connector) {
+	if e.sync == nil || !e.durable() {
+		return
+	}
+	db := sql.OpenDB(struct{ driver.Connector }{base}) // hides its Close, which is the connector's to call
+	db.SetMaxOpenConns(outboxConns)
+	db.SetConnMaxIdleTime(outboxIdle)
+	e.outboxDB = db
+	e.outbox = outbox.New(outbox.Options{
+		DB: db, Schema: e.cfg.Outbox, Settler: settler{e.sync}, Watch: e.cfg.Watch, Globs: ruleGlobs(e.rules),
+		Logger: e.log, OnError: e.reported,
+	})
+	e.sharesKeys = slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return queues(r) && len(r.Invalidate) > 0 })
+}
+
+func (e *engine) closeOutbox() error {
+	if e.outbox == nil {
+		return nil
+	}
+	return errors.Join(e.outbox.Close(), e.outboxDB.Close())
+}
+
+// The connections that the outbox uses beside the caller's pool: one listens, the others are
+// open while there is something to do.
+const (
+	outboxConns = 4
+	outboxIdle  = 10 * time.Second
+)
+
+// checkOutbox holds the first connection against the outbox, as it is held against the
+// catalogue. A stand-in plays no outbox.
+func (e *engine) checkOutbox(ctx context.Context, c *conn) error {
+	if e.outbox == nil || c.base.standIn != nil || e.outboxFits.Load() {
+		return nil
+	}
+	if err := outbox.Check(ctx, outbox.Querier(c.querier()), e.cfg.Outbox); err != nil {
+		return err
+	}
+	e.outboxFits.Store(true)
+	e.outbox.Start()
+	return nil
+}
+
+// settler lets the outbox make keys absent.
+type settler struct{ client *cachesync.Client }
+
+func (s settler) Reachable() bool { return s.client.Reachable() }
+
+func (s settler) Settle(ctx context.Context, d outbox.Debt) error {
+	var errs []error
+	if len(d.Keys) > 0 {
+		errs = append(errs, s.client.Invalidate(ctx, d.Keys, ""))
+	}
+	for _, sweep := range d.Sweeps {
+		errs = append(errs, s.client.SweepBehind(ctx, sweep.Barrier, sweep.Globs))
+	}
+	return errors.Join(errs...)
+}
+
+// debt is what the outbox must hold for a commit that is not fenced.
+func (o *owed) debt() outbox.Debt {
+	d := outbox.Debt{Keys: append(keysOf(o.strict), keysOf(o.eventual)...)}
+	for _, t := range o.coarse {
+		d.Sweeps = append(d.Sweeps, outbox.Sweep{Barrier: t.Barrier, Globs: globsOf(t)})
+	}
+	return d
+}
+
+// mustQueue says that an eventual write has to go the outbox's way: it would have no
+// apply, and nobody else would know.
+func (e *engine) mustQueue() bool { return e.outbox != nil && e.sync.Down() }
+
+// withoutFence is step 2a: it gives the error with which the transaction has to be rolled
+// back, or nil where it may be committed, fenced or with its keys in the outbox. failure
+// is why it could not be fenced.
+func (c *conn) withoutFence(ctx context.Context, h *fences, failure error) error {
+	e, o := c.engine, h.owed
+	switch {
+	case failure == nil && (len(o.eventual) == 0 || !e.mustQueue()):
+		return nil
+	case failure != nil && len(o.refusing) > 0:
+		return &RefusedError{Rules: o.refusing, Err: failure}
+	case e.outbox == nil || c.base.standIn != nil:
+		return nil
+	}
+	if failure == nil {
+		failure = ErrUnavailable
+	}
+	if err := c.queue(ctx, h); err != nil {
+		return &RefusedError{Rules: o.tables, Err: failure, Outbox: err}
+	}
+	return nil
+}
+
+// queue announces that this process writes past Redis, and writes what is owed into
+// the open transaction.
+func (c *conn) queue(ctx context.Context, h *fences) error {
+	e := c.engine
+	ticket, err := e.outbox.Announce(ctx, len(h.owed.strict)+len(h.owed.coarse) > 0)
+	if err != nil {
+		return err
+	}
+	query, args := e.outbox.Insert(ticket.Outage(), h.owed.debt())
+	if _, err := c.sendText(ctx, query, request{args: c.unnamed(args), part: true}); err != nil {
+		ticket.Done()
+		e.outbox.Lost(ticket.Outage())
+		return err
+	}
+	crashPoint("queued")
+	h.queued = &queued{ticket}
+	e.stats.queued.Add(1)
+	return nil
+}
+
+// unnamed makes a statement of ours leave nothing in the session.
+func (c *conn) unnamed(args []any) []driver.NamedValue {
+	if c.pgx != nil {
+		args = append([]any{pgx.QueryExecModeExec}, args...)
+	}
+	values := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		values[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return values
+}
+
+// watched says whether a reader of a table may be given what Redis holds: not where a process
+// that cannot fence may have written past it. n rows are read from the database then.
+func (e *engine) watched(ctx context.Context, t *rules.Table, n int) bool {
+	if e.outbox == nil || e.cfg.Watch < 0 || e.eventual(t) || !e.sharesKeys && !queues(t.Rule) || e.outbox.Clear(ctx) {
+		return true
+	}
+	e.stats.unwatched.Add(uint64(n))
+	return false
+}
+
+// recovered says whether Redis has all that was committed while it did not answer.
+func (e *engine) recovered(ctx context.Context) error {
+	if e.outbox == nil || !e.outboxFits.Load() {
+		return nil
+	}
+	return e.outbox.Drained(ctx)
+}
+
+// handOver puts into the outbox what could not be settled after its commit.
+func (e *engine) handOver(ctx context.Context, keys []string, sweeps []cachesync.OwedSweep) error {
+	if e.outbox == nil || !e.outboxFits.Load() {
+		return errNoOutbox
+	}
+	d := outbox.Debt{Keys: keys}
+	for _, s := range sweeps {
+		d.Sweeps = append(d.Sweeps, outbox.Sweep{Barrier: s.Barrier, Globs: s.Globs})
+	}
+	return e.outbox.Hand(ctx, d)
+}
+
+var errNoOutbox = errors.New("wtcache: no connection has found the outbox yet")
