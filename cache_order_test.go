@@ -245,7 +245,7 @@ func newGatedCache(l *ledger) *gatedCache {
 	client := redisClient(l.t, testenv.RealRedis(l.t))
 	client.AddHook(gateHook{g, newScripts(l.t, &timeline{})})
 	db, err := wtcache.OpenDB(gatedConnector{pgxConnector(l.t, l.dsn), g}, wtcache.Config{
-		Redis: client, Rules: l.rules(""), RedisTimeout: patience, FenceLife: 4 * patience,
+		Redis: client, Rules: l.rules(""), RedisTimeout: patience, FenceLife: 4 * patience, Outbox: wtcache.OutboxOff,
 	})
 	if err != nil {
 		l.t.Fatal(err)

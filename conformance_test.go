@@ -65,7 +65,7 @@ func conformanceConfig(t *testing.T, table string) wtcache.Config {
 	}
 	return wtcache.Config{
 		Redis: redisClient(t, testenv.Redis(t)), Rules: rules, RedisTimeout: 10 * time.Second, FenceLife: 2 * time.Minute,
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: slog.New(slog.DiscardHandler), Outbox: wtcache.OutboxOff,
 	}
 }
 

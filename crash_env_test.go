@@ -109,7 +109,7 @@ func (c *child) open() (*sql.DB, error) {
 	life := cmp.Or(c.Fence, childFence)
 	return wtcache.OpenDB(stdlib.GetConnector(*base), wtcache.Config{
 		Redis: rdb, Rules: fstest.MapFS{"accounts.yaml": {Data: []byte(c.Rules)}},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FenceLife: life, RedisTimeout: life / 4,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), FenceLife: life, RedisTimeout: life / 4, Outbox: wtcache.OutboxOff,
 	})
 }
 

@@ -167,7 +167,7 @@ func TestEventualModeByDSN(t *testing.T) {
 	settings := url.Values{
 		"wtcache_redis": {l.proxy.URL}, "wtcache_mode": {"eventual"},
 		"wtcache_rules":         {ruleFolder(t, map[string]string{"accounts.yaml": string(l.rules("")["accounts.yaml"].Data)})},
-		"wtcache_redis_timeout": {patience.String()}, "wtcache_fence_life": {(4 * patience).String()},
+		"wtcache_redis_timeout": {patience.String()}, "wtcache_fence_life": {(4 * patience).String()}, "wtcache_outbox": {"off"},
 	}
 	db, err := sql.Open("wtcache", l.dsn+"&"+settings.Encode())
 	if err != nil {

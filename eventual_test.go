@@ -129,7 +129,7 @@ func TestEventualChild(t *testing.T) {
 	}
 	db, err := wtcache.OpenDB(pgxConnector(t, s.DSN), wtcache.Config{
 		Redis: redisClient(t, s.Redis), Rules: fstest.MapFS{"accounts.yaml": {Data: []byte(s.Rule)}},
-		RedisTimeout: patience, FenceLife: 4 * patience,
+		RedisTimeout: patience, FenceLife: 4 * patience, Outbox: wtcache.OutboxOff,
 	})
 	if err != nil {
 		t.Fatal(err)

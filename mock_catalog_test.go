@@ -167,7 +167,7 @@ func record(t *testing.T) {
 	defer func() { _, _ = plain.Exec("DROP SCHEMA " + mockSchema + " CASCADE") }()
 	catalog := &recordedCatalog{OIDs: map[string]string{}}
 	base := recorder{pgxConnector(t, withSearchPath(t, cfg.ConnString(), mockSchema)), catalog}
-	db, err := wtcache.OpenDB(base, wtcache.Config{Redis: redisClient(t, testenv.Redis(t)), Rules: mockRules("")})
+	db, err := wtcache.OpenDB(base, wtcache.Config{Redis: redisClient(t, testenv.Redis(t)), Rules: mockRules(""), Outbox: wtcache.OutboxOff})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -284,7 +284,7 @@ func newMocked(t *testing.T) *mocked {
 	client.AddHook(newScripts(t, log))
 	base := &mockBase{conn: conn, catalog: catalog, log: log}
 	config := wtcache.Config{
-		Redis: client, Rules: mockRules(prefix), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RedisTimeout: 5 * time.Second,
+		Redis: client, Rules: mockRules(prefix), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RedisTimeout: 5 * time.Second, Outbox: wtcache.OutboxOff,
 	}
 	db, err := wtcache.OpenDB(base, config)
 	if err != nil {

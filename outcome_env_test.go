@@ -102,6 +102,7 @@ func (l *ledger) open(dsn string, s ledgerSetup) *sql.DB {
 		OnError: l.heard.error,
 		// Only a server that is dead misses it; tests of deadlines set their own.
 		RedisTimeout: 5 * time.Second,
+		Outbox:       wtcache.OutboxOff, // most of these tests are of what goes on in memory
 	}
 	if s.hook != nil {
 		cfg.Redis.AddHook(s.hook)

@@ -42,10 +42,24 @@ func (e *engine) openOutbox(base driver.Connector) {
 	db.SetConnMaxIdleTime(outboxIdle)
 	e.outboxDB = db
 	e.outbox = outbox.New(outbox.Options{
-		DB: db, Schema: e.cfg.Outbox, Settler: settler{e.sync}, Watch: e.cfg.Watch, Globs: ruleGlobs(e.rules),
+		DB: db, Schema: e.cfg.Outbox, Settler: settler{e.sync}, Watch: e.cfg.Watch, Cover: e.cover,
 		Logger: e.log, OnError: e.reported,
 	})
-	e.sharesKeys = slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return queues(r) && len(r.Invalidate) > 0 })
+	e.sharesKeys = slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return queues(r) && len(r.Shared) > 0 })
+}
+
+// cover gives the sweep that makes a key absent, too.
+func (e *engine) cover(key string) (outbox.Sweep, bool) {
+	gen := e.gen.Load()
+	if gen == nil {
+		return outbox.Sweep{}, false
+	}
+	for _, t := range gen.set.Tables {
+		if globs := globsOf(t); cachesync.MatchesAny(globs, key) {
+			return outbox.Sweep{Barrier: t.Barrier, Globs: globs}, true
+		}
+	}
+	return outbox.Sweep{}, false
 }
 
 func (e *engine) closeOutbox() error {
@@ -131,14 +145,17 @@ func (c *conn) withoutFence(ctx context.Context, h *fences, failure error) error
 // the open transaction.
 func (c *conn) queue(ctx context.Context, h *fences) error {
 	e := c.engine
-	ticket, err := e.outbox.Announce(ctx, len(h.owed.strict)+len(h.owed.coarse) > 0)
+	strict := len(h.owed.strict)+len(h.owed.coarse) > 0
+	ticket, err := e.outbox.Announce(ctx, strict && e.cfg.Watch > 0)
 	if err != nil {
 		return err
 	}
 	query, args := e.outbox.Insert(ticket.Outage(), h.owed.debt())
 	if _, err := c.sendText(ctx, query, request{args: c.unnamed(args), part: true}); err != nil {
 		ticket.Done()
-		e.outbox.Lost(ticket.Outage())
+		if outbox.Gone(err) {
+			e.outbox.Lost(ticket.Outage())
+		}
 		return err
 	}
 	crashPoint("queued")

@@ -67,6 +67,7 @@ func (h *shelf) open(s shelfSetup) (*sql.DB, *commands) {
 		Redis: redisClient(h.t, s.redis), Rules: h.rules,
 		Logger: slog.New(slog.NewTextHandler(h.heard, nil)), OnError: h.heard.error,
 		RedisTimeout: 5 * time.Second, // only a server that is dead misses it
+		Outbox:       wtcache.OutboxOff,
 	}
 	if s.config != nil {
 		s.config(&cfg)

@@ -198,7 +198,7 @@ func (c *child) land() (*airport, error) {
 	a := &airport{ledger: &ledger{}, lookout: &lookout{scripts: scripts{names: names}}}
 	cfg := wtcache.Config{
 		Redis: redis.NewClient(o), Rules: fstest.MapFS{"accounts.yaml": {Data: []byte(c.Rules)}},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), FillWait: 10 * patience,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), FillWait: 10 * patience, Outbox: wtcache.OutboxOff,
 	}
 	patient(&cfg)
 	cfg.Redis.AddHook(a.lookout)

@@ -3,9 +3,9 @@ package wtcache
 import (
 	"database/sql"
 	"sync/atomic"
+	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
-	"github.com/wtcache/wtcache/internal/outbox"
 )
 
 // Stats are counters since the *sql.DB was opened. Each is read by itself, so
@@ -56,7 +56,28 @@ type Stats struct {
 
 	// Redis holds the counters of the protocol itself, Outbox those of the outbox.
 	Redis  cachesync.Stats
-	Outbox outbox.Stats
+	Outbox OutboxStats
+}
+
+// OutboxStats count what the outbox has done in this process. Depth and Oldest are those of the whole outbox, as of the
+// last look at it.
+type OutboxStats struct {
+	Depth        int64         // rows that wait
+	Oldest       time.Duration // how long the oldest has waited
+	Announced    int64         // outages of this process: it could not fence and has queued
+	Removed      int64         // of these, those that are over
+	RemovedDead  int64         // outages of processes that had died, removed by this one
+	Lost         int64         // outages of this process that others took for those of a dead one
+	Polls        int64         // looks whether anybody writes past Redis, on behalf of readers
+	PollFailures int64
+	Handed       int64 // keys and sweeps that could not be settled after their commit
+	Rows         int64 // drained
+	Keys         int64 // made absent by that
+	Sweeps       int64 // rules of which every entry was
+	DrainErrors  int64
+	Skipped      int64 // times that a row was left for later since it could not be read or settled
+	Collapsed    int64 // rows that were exchanged for sweeps, since there were too many
+	TooDeep      int64 // times that there were
 }
 
 // counters are Stats while they are being counted.
@@ -105,7 +126,7 @@ func (e *engine) snapshot() Stats {
 		s.Redis = e.sync.Stats()
 	}
 	if e.outbox != nil {
-		s.Outbox = e.outbox.Stats()
+		s.Outbox = OutboxStats(e.outbox.Stats())
 	}
 	return s
 }

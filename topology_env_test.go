@@ -162,6 +162,7 @@ func newFleet(t *testing.T, redisURL, rule string, adjust ...func(*wtcache.Confi
 		Rules: fstest.MapFS{"accounts.yaml": {Data: fmt.Appendf(nil,
 			"table: %s.accounts\nkey: \"%saccount:{id}\"\n%s", schema, f.prefix, rule)}},
 		Logger: slog.New(slog.NewTextHandler(f.heard, nil)), OnError: f.heard.error,
+		Outbox: wtcache.OutboxOff,
 	}
 	for _, a := range adjust {
 		a(&cfg)

@@ -1,6 +1,9 @@
 package cachesync
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 const (
 	controlSuffix = ":wt"
@@ -95,6 +98,11 @@ func owners(name string) []string {
 		found = append(found, base[1:len(base)-1])
 	}
 	return found
+}
+
+// MatchesAny says whether a key matches one of the patterns of Redis' SCAN.
+func MatchesAny(globs []string, key string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool { return matchGlob(glob, key) })
 }
 
 // matchGlob says whether s matches a pattern of Redis' SCAN: '*', '?',

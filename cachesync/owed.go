@@ -191,7 +191,7 @@ func (c *Client) Owes(key string) bool {
 		return true
 	}
 	for _, s := range o.sweeps {
-		if slices.ContainsFunc(s.globs, func(glob string) bool { return matchGlob(glob, key) }) {
+		if MatchesAny(s.globs, key) {
 			return true
 		}
 	}

@@ -318,7 +318,7 @@ func (s *parityServers) run(t *testing.T, scenario func(*testing.T, *sql.DB)) []
 			t.Fatal(err)
 		}
 	}
-	cfg := wtcache.Config{RedisTimeout: redisTimeout, FillWait: fillWait, Logger: slog.New(slog.DiscardHandler)}
+	cfg := wtcache.Config{Outbox: wtcache.OutboxOff, RedisTimeout: redisTimeout, FillWait: fillWait, Logger: slog.New(slog.DiscardHandler)}
 	all, err := set.load(&cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ const (
 func open(t testing.TB, s *setup) (*Cache, error) {
 	t.Helper()
 	lines := &lines{t: t}
-	cfg := wtcache.Config{Logger: slog.New(slog.NewTextHandler(lines, nil)), RedisTimeout: redisTimeout, FillWait: fillWait}
+	cfg := wtcache.Config{Outbox: wtcache.OutboxOff, Logger: slog.New(slog.NewTextHandler(lines, nil)), RedisTimeout: redisTimeout, FillWait: fillWait}
 	for _, change := range s.configure {
 		change(&cfg)
 	}

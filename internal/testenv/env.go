@@ -103,7 +103,7 @@ func (e *Env) startPostgres(ctx context.Context, opts PostgresOptions) error {
 		e.DatabaseURL = url
 		// The binaries are a help for tests that start further servers, not needed for this one.
 		e.PostgresBin, _ = findPostgres(nil)
-		return nil
+		return prepareOutbox(ctx, url)
 	}
 	p, err := e.site.postgres(ctx, opts)
 	if err != nil {
@@ -181,7 +181,11 @@ func (s *site) postgres(ctx context.Context, opts PostgresOptions) (*postgres, e
 	if err != nil {
 		return nil, err
 	}
-	return newPostgres(ctx, h, bin, opts)
+	p, err := newPostgres(ctx, h, bin, opts)
+	if err != nil {
+		return nil, err
+	}
+	return p, prepareOutbox(ctx, p.url())
 }
 
 func (s *site) postgresBin(h *home) (string, error) {
