@@ -60,6 +60,7 @@ type seams struct {
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time // for the wait of an announcement
 	at    func(point string)                   // called at named points
+	idle  time.Duration                        // of a batch, before the server ends it
 }
 
 func (o Options) withDefaults() Options {
@@ -93,6 +94,7 @@ func (o Options) withDefaults() Options {
 	if o.seams.after == nil {
 		o.seams.after = time.After
 	}
+	or(&o.seams.idle, settleTimeout+requestTimeout)
 	if o.seams.at == nil {
 		o.seams.at = func(string) {}
 	}

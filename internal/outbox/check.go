@@ -60,12 +60,12 @@ func Check(ctx context.Context, q Querier, schema string) error {
 
 // facts are one row of checkSQL: a table, or the schema alone where it has none of the tables.
 type facts struct {
-	role, schema, usage, table, columns, privileges, persistence, hidden, protected string
+	role, schema, usage, table, columns, privileges, persistence, hidden, protected, careless string
 }
 
 func readFacts(row []*string) (facts, error) {
 	var f facts
-	into := []*string{&f.role, &f.schema, &f.usage, &f.table, &f.columns, &f.privileges, &f.persistence, &f.hidden, &f.protected}
+	into := []*string{&f.role, &f.schema, &f.usage, &f.table, &f.columns, &f.privileges, &f.persistence, &f.hidden, &f.protected, &f.careless}
 	if len(row) != len(into) {
 		return f, fmt.Errorf("got %d columns where %d were asked for", len(row), len(into))
 	}
@@ -90,7 +90,9 @@ const checkSQL = `SELECT current_user::pg_catalog.text, n.nspname::pg_catalog.te
 	c.relpersistence::pg_catalog.text, pg_catalog.row_security_active(c.oid)::pg_catalog.text,
 	(SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_class AS p ON p.oid = k.confrelid
 		WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.convalidated AND NOT k.condeferrable AND k.confdeltype IN ('a', 'r')
-		AND p.relname = 'outage' AND p.relnamespace = n.oid)::pg_catalog.text
+		AND p.relname = 'outage' AND p.relnamespace = n.oid)::pg_catalog.text,
+	(SELECT pg_catalog.min(k.conname::pg_catalog.text) FROM pg_catalog.pg_constraint AS k
+		WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confdeltype NOT IN ('a', 'r'))
 FROM (SELECT $SCHEMA::pg_catalog.text AS name) AS w
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.name
 LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname IN ('outage', 'outbox', 'watch')`
@@ -148,6 +150,8 @@ func (t table) fault(name string, f facts, schema string) (problem, statement st
 		return "table " + name + " is not durable", "ALTER TABLE " + name + " SET LOGGED;"
 	case f.hidden == "true": // readers would not see an outage
 		return "row-level security hides rows of " + name, "ALTER TABLE " + name + " DISABLE ROW LEVEL SECURITY;"
+	case f.careless != "": // removing an outage would take what is owed with it
+		return "the foreign key " + quote(f.careless) + " of " + name + " does not keep the row that it refers to", "ALTER TABLE " + name + " DROP CONSTRAINT " + quote(f.careless) + ";"
 	case t.name == "outbox" && f.protected == "0": // a commit could be queued without its announcement
 		return "the foreign key from " + name + " to " + schema + ".outage is missing",
 			"ALTER TABLE " + name + " ADD FOREIGN KEY (outage) REFERENCES " + schema + ".outage (id);"

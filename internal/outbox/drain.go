@@ -86,7 +86,7 @@ func (b *Box) setAside(id int64, period time.Duration, kind string, err error) {
 func (b *Box) batch(size int) (taken []int64, err error) {
 	ctx, cancel := context.WithTimeout(b.ctx, settleTimeout+2*requestTimeout)
 	defer cancel()
-	err = b.transact(ctx, settleTimeout+requestTimeout, func(tx *sql.Tx) error {
+	err = b.transact(ctx, b.o.seams.idle, func(tx *sql.Tx) error {
 		rows, seen, err := b.take(ctx, tx, b.takeText("true", size))
 		if err != nil || len(seen) == 0 {
 			return err

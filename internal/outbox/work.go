@@ -141,14 +141,19 @@ func (b *Box) Drained(ctx context.Context) error {
 	if err := b.queryPrimary(ctx, b.text.newest, nil, &newest); err != nil {
 		return fmt.Errorf("look at the outbox: %w", err)
 	}
+	var last error
 	for {
 		b.mu.Lock()
 		round := b.rounds
 		b.mu.Unlock()
 		err := b.owedUpTo(ctx, newest)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
+		case last != nil && ctx.Err() != nil:
+			return last // not that the last look was cut short
 		}
+		last = err
 		b.Nudge()
 		if !await(ctx, b.ctx, round) || !await(ctx, b.ctx, time.After(drainedPause)) {
 			return err
