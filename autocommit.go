@@ -15,6 +15,9 @@ import (
 func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, error) {
 	c.tx = txState{statements: 1, session: c.tx.session}
 	defer c.endTx()
+	if ticket := c.past(st); ticket != nil {
+		return c.writePast(ctx, st, r, ticket)
+	}
 	res, err := c.autocommitPlanned(ctx, st, r)
 	if err == nil || st.action != actPrecise || !c.textAtFault(err) {
 		return res, err

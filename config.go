@@ -31,6 +31,7 @@ const (
 	DefaultRedisTimeout    = 250 * time.Millisecond
 	DefaultMaxCapturedRows = 10_000
 	DefaultFillWait        = 100 * time.Millisecond
+	DefaultMaxQueuedKeys   = 10_000
 	DefaultOutbox          = "wtcache"
 	DefaultWatch           = 2 * time.Second
 	defaultPlanEntries     = 10_000
@@ -101,6 +102,11 @@ type Config struct {
 	// Redis answers may then serve the old row until the outbox is drained.
 	Watch time.Duration
 
+	// MaxQueuedKeys bounds what an outage of Redis writes to the outbox key by key. Past it
+	// every entry of every rule is owed, and a write costs what it costs without wtcache; 0 means
+	// DefaultMaxQueuedKeys.
+	MaxQueuedKeys int
+
 	// ReadReplica is the caller's own pool of a streaming standby of the primary, opened
 	// with plain pgx; it is not closed by wtcache. A miss is read there where the standby
 	// is proved to have replayed all that the primary had committed after the lease was
@@ -145,6 +151,9 @@ func (c Config) withDefaults() Config {
 	if c.Watch == 0 {
 		c.Watch = DefaultWatch
 	}
+	if c.MaxQueuedKeys == 0 {
+		c.MaxQueuedKeys = DefaultMaxQueuedKeys
+	}
 	if c.MaxCapturedRows == 0 {
 		c.MaxCapturedRows = DefaultMaxCapturedRows
 	}
@@ -172,6 +181,9 @@ func (c Config) validate() error {
 	}
 	if c.RedisTimeout < 0 {
 		return configErrorf("the Redis timeout %v is negative; leave it out for %v", c.RedisTimeout, DefaultRedisTimeout)
+	}
+	if c.MaxQueuedKeys < 0 {
+		return configErrorf("max queued keys %d is negative; leave it out for %d", c.MaxQueuedKeys, DefaultMaxQueuedKeys)
 	}
 	if c.MaxCapturedRows < 0 {
 		return configErrorf("max captured rows %d is negative; leave it out for %d", c.MaxCapturedRows, DefaultMaxCapturedRows)

@@ -39,13 +39,14 @@ var settings = map[string]func(*Config, string) error{
 		return err
 	},
 	"wtcache_max_captured_rows": func(c *Config, v string) (err error) {
-		c.MaxCapturedRows, err = strconv.Atoi(v)
-		if err != nil || c.MaxCapturedRows <= 0 {
-			return fmt.Errorf("%q is not a positive whole number", v)
-		}
-		return nil
+		c.MaxCapturedRows, err = parseCount(v)
+		return err
 	},
 	"wtcache_outbox": func(c *Config, v string) error { c.Outbox = v; return nil },
+	"wtcache_max_queued_keys": func(c *Config, v string) (err error) {
+		c.MaxQueuedKeys, err = parseCount(v)
+		return err
+	},
 	"wtcache_watch": func(c *Config, v string) (err error) {
 		if v == "off" {
 			c.Watch = -1
@@ -62,6 +63,14 @@ var settings = map[string]func(*Config, string) error{
 		c.ReadReplicaApplied = v == "true"
 		return nil
 	},
+}
+
+func parseCount(v string) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%q is not a positive whole number", v)
+	}
+	return n, nil
 }
 
 func parseDuration(v string) (time.Duration, error) {

@@ -43,6 +43,7 @@ func (e *engine) openOutbox(base driver.Connector) {
 	e.outboxDB = db
 	e.outbox = outbox.New(outbox.Options{
 		DB: db, Schema: e.cfg.Outbox, Settler: settler{e.sync}, Watch: e.cfg.Watch, Cover: e.cover,
+		Everything: e.everything, FullAfter: int64(e.cfg.MaxQueuedKeys),
 		Logger: e.log, OnError: e.reported,
 	})
 	e.sharesKeys = slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return queues(r) && len(r.Shared) > 0 })
@@ -150,6 +151,10 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 	if err != nil {
 		return err
 	}
+	if ticket.Full() {
+		h.queued = &queued{ticket}
+		return nil
+	}
 	query, args := e.outbox.Insert(ticket.Outage(), h.owed.debt())
 	if _, err := c.sendText(ctx, query, request{args: c.unnamed(args), part: true}); err != nil {
 		ticket.Done()
@@ -162,6 +167,44 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 	h.queued = &queued{ticket}
 	e.stats.queued.Add(1)
 	return nil
+}
+
+// everything gives sweeps of all rules.
+func (e *engine) everything() []outbox.Sweep {
+	gen := e.gen.Load()
+	if gen == nil {
+		return nil
+	}
+	var sweeps []outbox.Sweep
+	for _, t := range gen.set.Tables {
+		sweeps = append(sweeps, outbox.Sweep{Barrier: t.Barrier, Globs: globsOf(t)})
+	}
+	return sweeps
+}
+
+// past gives a ticket under which an autocommit statement may run as it is: Redis does not answer, and
+// every entry will be made absent when it does. nil where it may not.
+func (c *conn) past(st *step) *outbox.Ticket {
+	if !c.engine.mustQueue() || slices.ContainsFunc(append(slices.Clone(st.coarse), st.table), func(t *rules.Table) bool {
+		return t != nil && !queues(t.Rule)
+	}) {
+		return nil
+	}
+	return c.engine.outbox.Full()
+}
+
+// writePast runs a statement outside a transaction, under such a ticket.
+func (c *conn) writePast(ctx context.Context, st *step, r request, ticket *outbox.Ticket) (response, error) {
+	defer ticket.Done()
+	c.count(st)
+	res, err := c.send(ctx, r.sql, r)
+	if err == nil && res.rows != nil {
+		res.rows, err = bufferRows(c, res.rows) // it commits when they are all there
+	}
+	if err == nil {
+		c.engine.stats.unfenced.Add(1)
+	}
+	return res, err
 }
 
 // unnamed makes a statement of ours leave nothing in the session.

@@ -76,6 +76,7 @@ type OutboxStats struct {
 	Sweeps       int64 // rules of which every entry was
 	DrainErrors  int64
 	Skipped      int64 // times that a row was left for later since it could not be read or settled
+	Full         int64 // outages that have queued so much that everything is owed
 	Collapsed    int64 // rows that were exchanged for sweeps, since there were too many
 	TooDeep      int64 // times that there were
 }

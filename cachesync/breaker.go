@@ -50,8 +50,8 @@ func (b *breakers) of(server string) *breaker {
 	return one
 }
 
-// closed says that the breaker of every primary is.
-func (b *breakers) closed() bool {
+// anyClosed says that some primary answers, as far as is known.
+func (b *breakers) anyClosed() bool {
 	b.mu.RLock()
 	var primaries []*breaker
 	for server, one := range b.byServer {
@@ -60,7 +60,7 @@ func (b *breakers) closed() bool {
 		}
 	}
 	b.mu.RUnlock()
-	return !slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() != gobreaker.StateClosed })
+	return len(primaries) == 0 || slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() == gobreaker.StateClosed })
 }
 
 func (b *breakers) make(server string) *breaker {
@@ -97,9 +97,9 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 	}
 }
 
-// Reachable says that no call is refused without a try: as far as is known, every server
-// answers.
-func (c *Client) Reachable() bool { return c.breakers.closed() }
+// Reachable says that a call is worth a try: the server answers, or of a Cluster one does, as far
+// as is known.
+func (c *Client) Reachable() bool { return c.breakers.anyClosed() }
 
 // Down says that the one server there is does not answer, so that a call is not worth a
 // try: somebody looks after it until it does. Of a Cluster, some servers may.

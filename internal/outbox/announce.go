@@ -16,6 +16,10 @@ type outage struct {
 
 	// Guarded by Box.mu.
 	holders  int           // tickets that are out; it is not removed by this process meanwhile
+	queued   int64         // keys
+	filling  bool          // everything is being put into the outbox
+	full     bool          // everything is in it
+	renewed  time.Time     // before the latest acknowledged word that this process is alive was sent
 	removing chan struct{} // closed when the removal under way is over; nil without one
 }
 
@@ -128,6 +132,7 @@ func (b *Box) announce(f *announcement) {
 	o := &outage{ready: make(chan struct{}), ended: make(chan struct{})}
 	var longest int64
 	var ignored any
+	o.renewed = b.o.seams.now()
 	err := b.query(ctx, b.text.announce, []any{b.o.Process}, &o.id, &ignored)
 	if err == nil {
 		b.o.seams.at("announced")
@@ -172,7 +177,7 @@ func (b *Box) keep(o *outage, waited <-chan time.Time) {
 			close(o.ready)
 			waited = nil
 		case <-alive.C:
-			b.renew(o.id)
+			b.renew(o)
 		case <-o.ended:
 			return
 		case <-b.ctx.Done():
@@ -182,14 +187,20 @@ func (b *Box) keep(o *outage, waited <-chan time.Time) {
 	}
 }
 
-func (b *Box) renew(id int64) {
+// renew says that this process is alive. Where others may take it for dead already, it has to announce anew.
+func (b *Box) renew(o *outage) {
 	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
 	defer cancel()
-	switch n, err := b.exec(ctx, b.text.renew, id); {
+	sent := b.o.seams.now()
+	switch n, err := b.exec(ctx, b.text.renew, o.id); {
 	case err != nil:
 		b.report("an announced outage could not be renewed", err)
 	case n == 0:
-		b.Lost(id)
+		b.Lost(o.id)
+	default:
+		b.mu.Lock()
+		o.renewed = sent
+		b.mu.Unlock()
 	}
 }
 
@@ -237,13 +248,22 @@ func (b *Box) withdraw(ctx context.Context) (none bool, err error) {
 		return o == nil, nil
 	}
 	removing := make(chan struct{})
-	o.removing = removing
+	full := o.full
+	o.removing, o.full, o.filling, o.queued = removing, false, false, 0
 	b.mu.Unlock()
 	b.o.seams.at("withdrawing")
-	gone, left, err := b.remove(ctx, b.text.remove, o.id)
+	var gone int64
+	var left bool
+	if full {
+		err = b.release(ctx, b.text.release, o.id)
+	}
+	held := full && err != nil
+	if err == nil {
+		gone, left, err = b.remove(ctx, b.text.remove, o.id)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o.removing = nil
+	o.removing, o.full, o.filling = nil, held, held
 	close(removing)
 	if err != nil || gone == 0 && left {
 		return false, err
@@ -272,6 +292,7 @@ func (b *Box) remove(ctx context.Context, text string, args ...any) (gone int64,
 // leave is withdraw at the end of a process: what cannot be removed is left to others at once. That no row refers to it is enough, whether Redis
 // answers or not.
 func (b *Box) leave(ctx context.Context, id int64) {
+	_ = b.release(ctx, b.text.release, id) // else it waits for DeadAfter
 	if _, left, err := b.remove(ctx, b.text.remove, id); err == nil && left {
 		_, _ = b.exec(ctx, b.text.leave, id) // else it is dead in DeadAfter
 	}

@@ -276,13 +276,13 @@ func TestARenewalNoticesTheRemoval(t *testing.T) {
 	w := newWorld(t)
 	b := w.box(Options{Settler: down(), seams: seams{after: atOnce}})
 	must(b.Announce(t.Context(), true))(t).Done()
-	id := b.announcedID()
-	b.renew(id)
+	out := b.outage
+	b.renew(out)
 	if !b.Announced() {
 		t.Fatal("a renewed outage counts as lost")
 	}
 	w.exec("DELETE FROM " + w.schema + ".outage")
-	b.renew(id)
+	b.renew(out)
 	if b.Announced() {
 		t.Error("the next queued writes would all be refused")
 	}

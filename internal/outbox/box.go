@@ -43,6 +43,10 @@ type Options struct {
 	DeadAfter time.Duration
 	// Busy and Idle are the pauses between looks at the outbox, while there is something to do and while there is not; 0: 200 ms and 10 s.
 	Busy, Idle time.Duration
+	// Everything gives sweeps of all rules. Once an outage has queued FullAfter keys (0: 10,000) they are put into the outbox, to be settled
+	// when the outage is over, and until then a commit need not be queued by itself: Ticket.Full. nil: that does not happen.
+	Everything func() []Sweep
+	FullAfter  int64
 	// MaxDepth is the number of rows past which a process whose outage lasts exchanges its own rows for sweeps; 0: 100,000.
 	MaxDepth int64
 	// Cover gives the sweep that makes a key absent, too. Where it is nil or gives false, the key's row is kept, past any bound: a
@@ -75,6 +79,9 @@ func (o Options) withDefaults() Options {
 	or(&o.DeadAfter, 30*time.Second)
 	or(&o.Busy, 200*time.Millisecond)
 	or(&o.Idle, 10*time.Second)
+	if o.FullAfter <= 0 {
+		o.FullAfter = 10_000
+	}
 	if o.MaxDepth <= 0 {
 		o.MaxDepth = 100_000
 	}

@@ -29,6 +29,9 @@
 // A transaction in REPEATABLE READ or SERIALIZABLE whose snapshot is older than the announcement does not see the outage's row, and the
 // foreign key refuses its Insert. That is as well: the caller may try again, and then succeeds.
 //
+// After many keys an outage puts sweeps of everything into the outbox instead of a row for each commit: see full.go, which says what
+// keeps that true.
+//
 // A Postgres that is deposed but still answers as a primary is outside of this, like every read that is made there. After a failover that lost
 // the announcement, commits that were queued under it are lost with it; later ones are refused by the foreign key until there is a new announcement.
 //

@@ -12,6 +12,7 @@ func (b *Box) Insert(outage int64, d Debt) (query string, args []any) {
 	if outage == 0 {
 		return b.text.insertFree, []any{d.encode()}
 	}
+	b.count(outage, int64(len(d.Keys)))
 	return b.text.insert, []any{outage, d.encode()}
 }
 

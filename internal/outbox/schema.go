@@ -1,20 +1,18 @@
 package outbox
 
 import (
-	_ "embed"
 	"strings"
+
+	"github.com/wtcache/wtcache/internal/outbox/ddl"
 )
 
 // DefaultSchema is the schema of the tables where none is named.
 const DefaultSchema = "wtcache"
 
-//go:embed schema.sql
-var ddl string
-
 // Schema gives the DDL of the tables in a schema ("": DefaultSchema). It may be run again, and by psql as well as by one Exec
 // without arguments. The role that runs it needs CREATE on the database.
 func Schema(schema string) string {
-	return strings.ReplaceAll(ddl, `:"schema"`, quote(orDefault(schema)))
+	return ddl.For(quote(orDefault(schema)))
 }
 
 // Grants gives the statements that let a role write to the outbox and drain it. The tables must be there.
@@ -48,6 +46,7 @@ var tables = []table{
 		{"id", "bigint", "GENERATED ALWAYS AS IDENTITY PRIMARY KEY"},
 		{"outage", "bigint", ""},
 		{"debt", "json", "NOT NULL"},
+		{"held", "boolean", "NOT NULL DEFAULT false"},
 		{"created_at", "timestamp with time zone", "NOT NULL DEFAULT clock_timestamp()"},
 	}},
 	{"watch", []string{"SELECT", "INSERT"}, []column{

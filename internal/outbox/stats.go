@@ -21,6 +21,7 @@ type Stats struct {
 	Sweeps       int64 // settled
 	DrainErrors  int64
 	Skipped      int64 // times that a row was set aside since it could not be read or settled
+	Full         int64 // outages under which everything was put into the outbox
 	Collapsed    int64 // rows exchanged for sweeps
 	TooDeep      int64 // times that the outbox was found deeper than MaxDepth
 }
@@ -30,7 +31,7 @@ type counters struct {
 	announced, removed, removedDead, lost    atomic.Int64
 	polls, pollFailures, handed              atomic.Int64
 	rows, keys, sweeps, drainErrors, skipped atomic.Int64
-	collapsed, tooDeep                       atomic.Int64
+	collapsed, tooDeep, full                 atomic.Int64
 }
 
 // Stats asks nobody.
@@ -51,6 +52,7 @@ func (b *Box) Stats() Stats {
 		Sweeps:       c.sweeps.Load(),
 		DrainErrors:  c.drainErrors.Load(),
 		Skipped:      c.skipped.Load(),
+		Full:         c.full.Load(),
 		Collapsed:    c.collapsed.Load(),
 		TooDeep:      c.tooDeep.Load(),
 	}

@@ -16,6 +16,8 @@ type texts struct {
 	glance, measure           string
 	newest, upTo              string
 	take, settled             string // to be completed
+	insertHeld                string
+	release, releaseDead      string
 	channel                   string
 }
 
@@ -40,19 +42,24 @@ func textsFor(o Options) texts {
 		announce: fill(`WITH put AS (INSERT INTO $S.outage (process) VALUES ($1::pg_catalog.text) RETURNING id)
 			SELECT id, $NOTIFY::pg_catalog.text FROM put`),
 		longest:    fill(`SELECT coalesce(pg_catalog.max(millis), 0) FROM $S.watch`),
-		renew:      fill(`UPDATE $S.outage SET seen_at = $NOW WHERE id = $1::pg_catalog.int8`),
+		renew:      fill(`UPDATE $S.outage SET seen_at = $NOW WHERE id = $1::pg_catalog.int8 AND seen_at >= $DEAD`),
 		poll:       fill(`SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT FROM $S.outage), EXISTS (SELECT FROM $S.watch WHERE millis = $MILLIS)`),
 		register:   fill(`INSERT INTO $S.watch (millis) VALUES ($MILLIS) ON CONFLICT DO NOTHING`),
 		remove:     fill(removal("o.id = $1::pg_catalog.int8")),
 		removeDead: fill(removal("o.seen_at < $DEAD")),
 		leave:      fill(`UPDATE $S.outage SET seen_at = '-infinity' WHERE id = $1::pg_catalog.int8`),
-		glance:     fill(`SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT FROM $S.outbox), EXISTS (SELECT FROM $S.outage)`),
+		glance:     fill(`SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT FROM $S.outbox WHERE NOT held), EXISTS (SELECT FROM $S.outage)`),
 		measure:    fill(`SELECT pg_catalog.count(*), coalesce((extract(epoch FROM $NOW - pg_catalog.min(created_at)) * 1000)::pg_catalog.int8, 0) FROM $S.outbox`),
 		newest:     fill(`SELECT pg_catalog.pg_is_in_recovery(), coalesce(pg_catalog.max(id), 0) FROM $S.outbox`),
 		upTo:       fill(`SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT FROM $S.outbox WHERE id <= $1::pg_catalog.int8)`),
-		take:       fill(`SELECT id, debt::pg_catalog.text FROM $S.outbox WHERE `),
-		settled:    fill(`DELETE FROM $S.outbox WHERE id IN `),
-		channel:    channel,
+		take:       fill(`SELECT id, debt::pg_catalog.text FROM $S.outbox WHERE NOT held AND `),
+		insertHeld: fill(`INSERT INTO $S.outbox (outage, debt, held) SELECT $1::pg_catalog.int8, d.value, true FROM $ROWS2`),
+		release:    fill(`UPDATE $S.outbox SET held = false WHERE held AND outage = $1::pg_catalog.int8`),
+		// The lock has the condition looked at again: a process that has just said that it is alive is not dead.
+		releaseDead: fill(`WITH dead AS MATERIALIZED (SELECT id FROM $S.outage WHERE seen_at < $DEAD FOR UPDATE SKIP LOCKED)
+			UPDATE $S.outbox AS b SET held = false FROM dead WHERE b.outage = dead.id AND b.held`),
+		settled: fill(`DELETE FROM $S.outbox WHERE id IN `),
+		channel: channel,
 	}
 }
 

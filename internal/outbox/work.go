@@ -80,6 +80,9 @@ func (b *Box) endOutages(any bool) error {
 	if _, err := b.withdraw(b.ctx); err != nil || !any {
 		return err
 	}
+	if err := b.release(b.ctx, b.text.releaseDead); err != nil {
+		return err
+	}
 	gone, _, err := b.remove(b.ctx, b.text.removeDead)
 	b.stats.removedDead.Add(gone)
 	return err

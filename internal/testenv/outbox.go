@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/wtcache/wtcache/internal/outbox"
+	"github.com/wtcache/wtcache/internal/outbox/ddl"
 )
 
 // outboxLock keeps processes that share a server from making the tables at the same time.
@@ -22,7 +22,7 @@ func prepareOutbox(ctx context.Context, databaseURL string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "BEGIN; "+outboxLock+outbox.Schema("")+"; COMMIT"); err != nil {
+	if _, err := conn.Exec(ctx, "BEGIN; "+outboxLock+ddl.For("wtcache")+"; COMMIT"); err != nil {
 		return fmt.Errorf("make the outbox's tables: %w", err)
 	}
 	return nil
@@ -33,7 +33,7 @@ func prepareOutbox(ctx context.Context, databaseURL string) error {
 func Outbox(t testing.TB, databaseURL string) (schema string) {
 	t.Helper()
 	schema = "outbox_" + identifier(t)
-	execute(t, databaseURL, outbox.Schema(schema))
+	execute(t, databaseURL, ddl.For(schema))
 	t.Cleanup(func() { execute(t, databaseURL, "DROP SCHEMA "+schema+" CASCADE") })
 	return schema
 }

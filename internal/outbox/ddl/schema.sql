@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS :"schema".outbox (
 	id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	outage     bigint      REFERENCES :"schema".outage (id),
 	debt       json        NOT NULL,
+	held       boolean     NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
@@ -36,4 +37,5 @@ COMMENT ON COLUMN :"schema".outage.seen_at IS 'when the process was last alive; 
 COMMENT ON TABLE :"schema".outbox IS 'keys to be made absent in Redis; a row is deleted once Redis has acknowledged';
 COMMENT ON COLUMN :"schema".outbox.outage IS 'the announcement that this commit needed: the foreign key keeps it while this row is here; NULL for a commit that needed none';
 COMMENT ON COLUMN :"schema".outbox.debt IS '{"keys": [...], "keys_base64": [...], "sweeps": [{"barrier": "...", "globs": [...]}]}';
+COMMENT ON COLUMN :"schema".outbox.held IS 'not to be settled before the outage is over: it stands for commits that are still to come';
 COMMENT ON TABLE :"schema".watch IS 'milliseconds for which processes serve cached values without having looked at outage; delete a row only when no process has used it for that long';
