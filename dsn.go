@@ -38,6 +38,13 @@ var settings = map[string]func(*Config, string) error{
 		c.RedisTimeout, err = parseDuration(v)
 		return err
 	},
+	"wtcache_eviction": func(c *Config, v string) error {
+		if v != "accept" && v != "refuse" {
+			return fmt.Errorf("%q is neither refuse nor accept", v)
+		}
+		c.AcceptEviction = v == "accept"
+		return nil
+	},
 	"wtcache_max_captured_rows": func(c *Config, v string) (err error) {
 		c.MaxCapturedRows, err = strconv.Atoi(v)
 		if err != nil || c.MaxCapturedRows <= 0 {

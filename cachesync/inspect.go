@@ -23,6 +23,8 @@ type Needs struct {
 	Versioned bool
 	// AcceptEviction is the operator's word that fences may be evicted.
 	AcceptEviction bool
+	// FenceLife is that of Options.
+	FenceLife time.Duration
 	// Globs are the patterns of all keys in use, as Options.Globs; Keys are further keys
 	// that are fenced.
 	Globs, Keys []string

@@ -218,7 +218,7 @@ func (j *judgement) eviction() {
 	case !j.needs.Strict:
 		j.say(Info, "eviction", j.policyText()+": entries go when memory is full", "with consistency: eventual that costs misses and nothing else", "")
 	case policy == "volatile-ttl":
-		j.refuse(j.policyText() + " takes the keys with the shortest lives first: fences (30 s) and leases (3 s) before any entry (10 m)")
+		j.refuse(j.policyText() + " takes the keys with the shortest lives first: fences and leases, which live for seconds, before entries, which live for minutes")
 	case strings.HasPrefix(policy, "allkeys-") || policy == "cache_mode":
 		j.refuse(j.policyText() + " takes any key, a fence just as an entry, and those without an expiry, of which wtcache keeps its record of Redis' restarts")
 	case strings.HasPrefix(policy, "volatile-"):
@@ -300,20 +300,28 @@ func (j *judgement) memory() {
 	j.say(Warning, "memory", "memory is 90 % full or more", loss, "raise maxmemory, or shorten the rules' ttl")
 }
 
-// What a restart costs: an entry from before it may be older than the row, so readers of wtcache trust none of them.
-const restartLoss = "after a restart wtcache's readers take no entry from before it and fill nothing for the life of a fence (30 s); other programs that read Redis are given the old ones until they are written anew or expire"
+// afterRestart is what a restart costs: an entry from before it may be older than the row, so readers of wtcache trust
+// none of them.
+func (j *judgement) afterRestart() string {
+	return "after a restart wtcache's readers take no entry from before it and " + j.fillsNothing() +
+		"; other programs that read Redis are given the old ones until they are written anew or expire"
+}
+
+func (j *judgement) fillsNothing() string {
+	return fmt.Sprintf("fill nothing for the life of a fence (%v)", cmp.Or(j.needs.FenceLife, DefaultFenceLife))
+}
 
 func (j *judgement) persistence() {
 	switch {
 	case j.AOF == "" || j.AOF == "always":
 	case j.AOF != "off":
-		j.say(Info, "persistence", "the append-only file ("+j.AOF+") can lack the last second's writes after a crash", restartLoss, "")
+		j.say(Info, "persistence", "the append-only file ("+j.AOF+") can lack the last second's writes after a crash", j.afterRestart(), "")
 	case j.Snapshots == "off":
-		j.say(Info, "persistence", "nothing is kept over a restart", "after one every entry is read from the database again, and nothing is filled for the life of a fence (30 s)", "")
+		j.say(Info, "persistence", "nothing is kept over a restart", "after one every entry is read from the database again, and readers "+j.fillsNothing(), "")
 	case j.Snapshots == "":
-		j.say(Info, "persistence", "there is no append-only file, and the server does not say whether it takes snapshots; a restart may bring an old state back", restartLoss, "")
+		j.say(Info, "persistence", "there is no append-only file, and the server does not say whether it takes snapshots; a restart may bring an old state back", j.afterRestart(), "")
 	default:
-		j.say(Info, "persistence", "snapshots ("+j.Snapshots+") bring an old state back after a restart", restartLoss, `a Redis that is a cache alone needs none: save ""`)
+		j.say(Info, "persistence", "snapshots ("+j.Snapshots+") bring an old state back after a restart", j.afterRestart(), `a Redis that is a cache alone needs none: save ""`)
 	}
 }
 
