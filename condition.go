@@ -188,7 +188,7 @@ func (c *condition) conclude(found []cachesync.Finding) {
 	}
 }
 
-// needs is what the rules ask of Redis, as the mode has them.
+// needs is what the rules ask of Redis, as the mode has them. set may be nil where the rules fit no catalogue.
 func (e *engine) needs(set *rules.Set) cachesync.Needs {
 	n := cachesync.Needs{AcceptEviction: e.cfg.AcceptEviction, FenceLife: e.cfg.FenceLife, Globs: ruleGlobs(e.rules)}
 	for _, r := range e.rules {
@@ -199,6 +199,9 @@ func (e *engine) needs(set *rules.Set) cachesync.Needs {
 		for _, entry := range r.Entries {
 			n.Versioned = n.Versioned || entry.Format == rules.FormatVersioned
 		}
+	}
+	if set == nil {
+		return n
 	}
 	for _, t := range set.Tables {
 		n.Keys = append(n.Keys, t.Barrier)

@@ -140,7 +140,7 @@ func inspectServer(ctx context.Context, node redis.UniversalClient, needs Needs)
 	switch {
 	case err == nil:
 		s.readInfo(info)
-	case isReply(err) && !isOutage(err):
+	case isRefusal(err):
 		s.InfoError, _, _ = strings.Cut(err.Error(), ", with args beginning with")
 	default:
 		return s, err
@@ -150,6 +150,19 @@ func inspectServer(ctx context.Context, node redis.UniversalClient, needs Needs)
 		return s, err
 	}
 	return s, s.askConfig(ctx, node)
+}
+
+// isRefusal says whether a server has refused this very command, rather than all, or for the moment.
+func isRefusal(err error) bool {
+	if !isReply(err) || isOutage(err) {
+		return false
+	}
+	for _, all := range []string{"WRONGPASS", "NOAUTH", "CLUSTERDOWN", "BUSY", "ERR max number of clients"} {
+		if redis.HasErrorPrefix(err, all) {
+			return false
+		}
+	}
+	return true
 }
 
 // readInfo takes the facts out of INFO's default sections.
@@ -219,7 +232,7 @@ func (s *Server) askConfig(ctx context.Context, node redis.UniversalClient) erro
 	got := map[string]string{}
 	for i, name := range names {
 		values, err := cmds[i].Result()
-		if err != nil && !isReply(err) {
+		if err != nil && !isRefusal(err) {
 			return err
 		}
 		if value, known := values[name]; known {

@@ -126,7 +126,7 @@ func (s *Server) askRights(ctx context.Context, node redis.UniversalClient, need
 		n, args := chunkQuestions(rest)
 		got, err := redis.NewCmdResult(node.Eval(ctx, rightsLua, nil, args...).Result()).StringSlice()
 		switch {
-		case err != nil && !isReply(err) || isOutage(err):
+		case err != nil && !isRefusal(err):
 			return false, err
 		case err != nil && len(answers) == 0 && !s.evalRuns(ctx, node):
 			s.Lua.Error = err.Error()
@@ -206,7 +206,7 @@ func (s *Server) askUndeclared(ctx context.Context, node redis.UniversalClient, 
 	switch {
 	case err == nil, redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"), redis.HasErrorPrefix(err, "TRYAGAIN"):
 		return nil // the slot is another server's, which is asked too
-	case isReply(err) && !isOutage(err):
+	case isRefusal(err):
 		s.Lua.Undeclared = err.Error()
 		return nil
 	}
