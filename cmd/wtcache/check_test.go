@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -83,6 +84,35 @@ func TestCheckRedisRights(t *testing.T) {
 	o.want(t, 2, "WRONGPASS")
 	if strings.Contains(o.stdout+o.stderr, "hunter2") {
 		t.Error("it tells of a password")
+	}
+}
+
+// Whoever copies the ACL rule from the documentation must have a cache that works.
+func TestDocumentedRights(t *testing.T) {
+	text, err := os.ReadFile("../../docs/REDIS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\nACL SETUSER shop on >password ")
+	rule, _, _ := strings.Cut(rest, "\n")
+	if !ok {
+		t.Fatal("docs/REDIS.md has no ACL rule")
+	}
+	s := newShop(t)
+	s.rule(t, "format: versioned\n")
+	r := testenv.NewRedis(t)
+	admin := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket()})
+	defer admin.Close()
+	args := []any{"acl", "setuser", "shop", "on", ">password"}
+	for _, word := range strings.Fields(rule) {
+		args = append(args, word)
+	}
+	if err := admin.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.check(t, "unix://shop:password@"+r.Socket()).want(t, 0, "0 errors, 0 warnings")
+	if log := admin.ACLLog(t.Context(), 1).Val(); len(log) > 0 {
+		t.Errorf("the server has refused %+v", *log[0])
 	}
 }
 
