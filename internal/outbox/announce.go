@@ -1,0 +1,278 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// outage is a row of table outage that this process has committed.
+type outage struct {
+	id    int64
+	ready chan struct{} // closed when every reader must know of it
+	ended chan struct{} // closed when it is removed, lost, or left
+
+	// Guarded by Box.mu.
+	holders  int           // tickets that are out; it is not removed by this process meanwhile
+	removing chan struct{} // closed when the removal under way is over; nil without one
+}
+
+// announcement is an attempt under way, which all callers share.
+type announcement struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// Ticket is a queued commit's hold on the announcement that it needs.
+type Ticket struct {
+	box    *Box
+	outage *outage
+	done   atomic.Bool
+}
+
+// Outage is what Insert takes.
+func (t *Ticket) Outage() int64 { return t.outage.id }
+
+// Done says that the transaction has ended, either way or unknown. A second call does nothing.
+func (t *Ticket) Done() {
+	if t.done.Swap(true) {
+		return
+	}
+	t.box.mu.Lock()
+	t.outage.holders--
+	t.box.mu.Unlock()
+}
+
+// Announce sees to it that this process' outage is announced and, with wait, that every reader knows of it: only then may a commit
+// be sent whose stale copies readers could still be serving. Without wait it only begins, so that a later call waits less. All
+// callers share one announcement. It costs a lock once an outage is announced and waited for. The context bounds the
+// caller's wait alone; after an error nothing may be queued. Errors: the context's, ErrClosed, those of Postgres. Call Done on the ticket.
+func (b *Box) Announce(ctx context.Context, wait bool) (*Ticket, error) {
+	t, err := b.hold(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("announce an outage of Redis: %w", err)
+	}
+	if !wait {
+		return t, nil
+	}
+	select {
+	case <-t.outage.ready:
+		return t, nil
+	default:
+	}
+	select {
+	case <-t.outage.ready:
+		return t, nil
+	case <-ctx.Done():
+		err = fmt.Errorf("wait until every reader knows: %w", ctx.Err())
+	case <-t.outage.ended: // removed by others, or the Box was closed
+		err = errEnded
+		if b.ctx.Err() != nil {
+			err = ErrClosed
+		}
+	}
+	t.Done()
+	return nil, fmt.Errorf("announce an outage of Redis: %w", err)
+}
+
+var errEnded = errors.New("wtcache: the announcement was withdrawn before every reader knew of it")
+
+// hold gives a ticket for the outage that is announced, and announces one where there is none.
+func (b *Box) hold(ctx context.Context) (*Ticket, error) {
+	b.Start()
+	for {
+		t, busy, attempt := b.tryHold()
+		if t != nil {
+			return t, nil
+		}
+		if busy == nil {
+			return nil, ErrClosed
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if attempt != nil && attempt.err != nil {
+			return nil, attempt.err
+		}
+	}
+}
+
+// tryHold gives a ticket, or what must be waited for before the next try; neither where the Box is closed.
+func (b *Box) tryHold() (t *Ticket, busy <-chan struct{}, attempt *announcement) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch o := b.outage; {
+	case b.closed:
+		return nil, nil, nil
+	case o != nil && o.removing != nil:
+		return nil, o.removing, nil
+	case o != nil:
+		o.holders++
+		return &Ticket{box: b, outage: o}, nil, nil
+	case b.flight == nil:
+		f := &announcement{done: make(chan struct{})}
+		b.flight = f
+		b.spawn(func() { b.announce(f) })
+	}
+	return nil, b.flight.done, b.flight
+}
+
+// announce commits a row, finds out for how long readers may go without a look, and has the outage kept alive.
+func (b *Box) announce(f *announcement) {
+	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
+	defer cancel()
+	o := &outage{ready: make(chan struct{}), ended: make(chan struct{})}
+	var longest int64
+	var ignored any
+	err := b.query(ctx, b.text.announce, []any{b.o.Process}, &o.id, &ignored)
+	if err == nil {
+		b.o.seams.at("announced")
+		// In a statement of its own, after the announcement is committed: see the package's comment.
+		err = b.query(ctx, b.text.longest, nil, &longest)
+	}
+	if !b.announced(f, o, max(b.o.Watch, time.Duration(longest)*time.Millisecond), err) && o.id != 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		b.leave(ctx, o.id) // else it is dead in DeadAfter, which costs hits and no more
+	}
+}
+
+// announced ends an announcement and reports whether its outage is now this process'.
+func (b *Box) announced(f *announcement, o *outage, watch time.Duration, err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flight = nil
+	if b.closed {
+		err = ErrClosed
+	}
+	if f.err = err; err == nil {
+		b.outage = o
+		b.stats.announced.Add(1)
+		b.sight.Store(&sight{again: b.o.seams.now().Add(b.o.Busy)})
+		b.spawn(func() { b.keep(o, b.o.seams.after(watch+watch/4)) })
+		b.o.Logger.Warn("wtcache: redis cannot be told of writes: they are queued in Postgres, and cached values of strict rules are not served meanwhile",
+			"schema", b.o.Schema, "outage", o.id)
+	}
+	close(f.done)
+	return err == nil
+}
+
+// keep opens the outage for commits once waited has come, and says that this process is alive. It has a goroutine of its own since settling
+// may take longer than DeadAfter.
+func (b *Box) keep(o *outage, waited <-chan time.Time) {
+	alive := time.NewTicker(max(b.o.DeadAfter/10, time.Millisecond))
+	defer alive.Stop()
+	for {
+		select {
+		case <-waited:
+			close(o.ready)
+			waited = nil
+		case <-alive.C:
+			b.renew(o.id)
+		case <-o.ended:
+			return
+		case <-b.ctx.Done():
+			b.end(o)
+			return
+		}
+	}
+}
+
+func (b *Box) renew(id int64) {
+	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
+	defer cancel()
+	switch n, err := b.exec(ctx, b.text.renew, id); {
+	case err != nil:
+		b.report("an announced outage could not be renewed", err)
+	case n == 0:
+		b.Lost(id)
+	}
+}
+
+// Lost says that the outage is not there any more: an Insert failed with Gone. The next writer announces anew. It does nothing for an
+// outage that is not the announced one.
+func (b *Box) Lost(id int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.outage; o != nil && o.id == id {
+		b.stats.lost.Add(1)
+		b.endLocked(o)
+	}
+}
+
+func (b *Box) end(o *outage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.endLocked(o)
+}
+
+func (b *Box) endLocked(o *outage) {
+	if b.outage == o {
+		b.outage = nil
+	}
+	select {
+	case <-o.ended:
+	default:
+		close(o.ended)
+	}
+}
+
+// Announced says whether this process has announced an outage that has not ended.
+func (b *Box) Announced() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.outage != nil
+}
+
+// withdraw removes this process' outage if nothing needs it. It reports whether there is none now.
+func (b *Box) withdraw(ctx context.Context) (none bool, err error) {
+	b.mu.Lock()
+	o := b.outage
+	if o == nil || o.holders > 0 {
+		b.mu.Unlock()
+		return o == nil, nil
+	}
+	removing := make(chan struct{})
+	o.removing = removing
+	b.mu.Unlock()
+	b.o.seams.at("withdrawing")
+	gone, left, err := b.remove(ctx, b.text.remove, o.id)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o.removing = nil
+	close(removing)
+	if err != nil || gone == 0 && left {
+		return false, err
+	}
+	b.endLocked(o)
+	b.stats.removed.Add(gone)
+	b.o.Logger.Info("wtcache: what was queued while redis was out of reach is settled", "schema", b.o.Schema, "outage", o.id)
+	return true, nil
+}
+
+// remove runs a removal. That a row of outbox has just been committed is no error.
+func (b *Box) remove(ctx context.Context, text string, args ...any) (gone int64, left bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var ignored any
+	err = b.query(ctx, text, args, &gone, &left, &ignored)
+	if Gone(err) {
+		return 0, true, nil
+	}
+	if err != nil {
+		return 0, true, fmt.Errorf("remove an outage: %w", err)
+	}
+	return gone, left, nil
+}
+
+// leave is withdraw at the end of a process: what cannot be removed is left to others at once. That no row refers to it is enough, whether Redis
+// answers or not.
+func (b *Box) leave(ctx context.Context, id int64) {
+	if _, left, err := b.remove(ctx, b.text.remove, id); err == nil && left {
+		_, _ = b.exec(ctx, b.text.leave, id) // else it is dead in DeadAfter
+	}
+}
