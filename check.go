@@ -5,9 +5,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/outbox"
 	"github.com/wtcache/wtcache/rules"
 )
 
@@ -36,20 +38,29 @@ func Check(ctx context.Context, base driver.Connector, cfg Config) ([]cachesync.
 	return append(found, more...), errors.Join(pgErr, redisErr)
 }
 
-// checkPostgres does what the first connection does, and looks at every ruled table's rights. The set is nil where the
-// rules do not fit, or were not held against anything.
-func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rules.Set, []cachesync.Finding, error) {
+// bareConn opens a connection that captures nothing, to ask questions on. The caller closes its base.
+func (e *engine) bareConn(ctx context.Context, base driver.Connector) (*conn, error) {
 	raw, err := base.Connect(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to Postgres: %w", err)
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
-	defer raw.Close()
 	b, err := requireInterfaces(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, errors.Join(err, raw.Close())
 	}
 	c := &conn{engine: e, base: b}
 	c.pgx, _ = PgxConn(raw)
+	return c, nil
+}
+
+// checkPostgres does what the first connection does, and looks at every ruled table's rights. The set is nil where the
+// rules do not fit, or were not held against anything.
+func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rules.Set, []cachesync.Finding, error) {
+	c, err := e.bareConn(ctx, base)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.base.conn.Close()
 	q := c.querier()
 	catalog, err := rules.LoadCatalog(ctx, q, e.rules)
 	if err != nil {
@@ -57,14 +68,32 @@ func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rul
 	}
 	set, faults, warnings := rules.Bind(e.rules, catalog)
 	found := append(ruleFindings(cachesync.Error, faults), ruleFindings(cachesync.Warning, warnings)...)
-	if len(faults) > 0 {
-		return nil, found, nil
+	lack, err := e.outboxFindings(ctx, q)
+	found = append(found, lack...)
+	if err != nil || len(faults) > 0 {
+		return nil, found, err
 	}
 	session, err := set.Session(ctx, q, false)
 	if err != nil {
 		return set, found, err
 	}
 	return set, append(found, tableFindings(set, session)...), nil
+}
+
+// outboxFindings says what the outbox lacks, where a rule needs one.
+func (e *engine) outboxFindings(ctx context.Context, q rules.Querier) ([]cachesync.Finding, error) {
+	if !slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return r.RedisDown == rules.Queue }) {
+		return nil, nil
+	}
+	err := outbox.Check(ctx, q, outbox.DefaultSchema)
+	lack, ok := errors.AsType[*outbox.MissingError](err)
+	if !ok {
+		return nil, err
+	}
+	return []cachesync.Finding{{
+		Severity: cachesync.Error, Subject: "outbox", Where: "schema " + lack.Schema, Problem: lack.Problem, Fix: lack.Statement,
+		Loss: "what a write owes to Redis while it does not answer has nowhere to go (redis_down: queue)",
+	}}, nil
 }
 
 // tableFindings says what the session's role lacks, and what its policies cost.

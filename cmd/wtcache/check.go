@@ -95,7 +95,7 @@ func printText(w io.Writer, found []cachesync.Finding, err error) error {
 			fmt.Fprintf(&b, "    What can be lost: %s\n", f.Loss)
 		}
 		if f.Fix != "" {
-			fmt.Fprintf(&b, "    What to do: %s\n", f.Fix)
+			fmt.Fprintf(&b, "    What to do: %s\n", strings.ReplaceAll(strings.TrimSpace(f.Fix), "\n", "\n        "))
 		}
 		b.WriteByte('\n')
 	}

@@ -99,7 +99,7 @@ func TestDocumentedRights(t *testing.T) {
 		t.Fatal("docs/REDIS.md has no ACL rule")
 	}
 	s := newShop(t)
-	s.rule(t, "format: versioned\n")
+	s.rule(t, "redis_down: refuse\nformat: versioned\n")
 	r := testenv.NewRedis(t)
 	admin := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket()})
 	defer admin.Close()
@@ -120,11 +120,11 @@ func TestDocumentedRights(t *testing.T) {
 func TestCheckRules(t *testing.T) {
 	s := newShop(t)
 	url := testenv.NewRedis(t).URL
-	s.rule(t, "columns: [id, nane]\n")
+	s.rule(t, "columns: [id, nane]\nredis_down: refuse\n")
 	s.check(t, url).want(t, 1, "error: rules ("+s.rules+":3:", "nane", "name")
 	s.rule(t, "colums: [id]\n")
 	s.check(t, url).want(t, 1, "error: rules ("+s.rules+":3:1)", "colums", "columns")
-	s.rule(t, "")
+	s.rule(t, "redis_down: refuse\n")
 	s.exec(t, `CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN UPDATE users SET name = ''; RETURN NULL; END$$`)
 	s.exec(t, `CREATE TABLE visits (id int); CREATE TRIGGER touch AFTER INSERT ON visits FOR EACH ROW EXECUTE FUNCTION touch()`)
 	s.check(t, url).want(t, 0, "warning: rules (", "1 warning")
@@ -158,7 +158,7 @@ func TestCheckPostgresRights(t *testing.T) {
 func TestCheckUnreachable(t *testing.T) {
 	s := newShop(t)
 	gone := "unix://" + t.TempDir() + "/redis.sock"
-	s.rule(t, "columns: [id, nane]\n")
+	s.rule(t, "columns: [id, nane]\nredis_down: refuse\n")
 	o := s.check(t, gone, "--json")
 	o.want(t, 2, "wtcache: ", "redis is unavailable")
 	if r := o.report(t); r.Errors != 1 || r.Error == "" {

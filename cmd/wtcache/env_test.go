@@ -101,10 +101,19 @@ type shop struct {
 	db                 *sql.DB
 }
 
+// newShop opens one in the Postgres that all tests share, with a rule that needs no outbox.
 func newShop(t *testing.T) *shop {
 	t.Helper()
+	s := shopIn(t, testenv.Postgres(t))
+	s.rule(t, "redis_down: refuse\n")
+	return s
+}
+
+// shopIn opens one in a Postgres, with a rule that needs an outbox.
+func shopIn(t *testing.T, url string) *shop {
+	t.Helper()
 	s := &shop{}
-	s.dsn, s.schema = testenv.Schema(t, testenv.Postgres(t))
+	s.dsn, s.schema = testenv.Schema(t, url)
 	var err error
 	if s.db, err = sql.Open("pgx", s.dsn); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,9 +46,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errFindings):
 		return exitFindings
 	default:
-		fmt.Fprintln(stderr, "wtcache:", err)
+		complain(stderr, err)
 		return exitTrouble
 	}
+}
+
+// complain prints an error. Many begin with the name already.
+func complain(stderr io.Writer, err error) {
+	fmt.Fprintln(stderr, "wtcache:", strings.TrimPrefix(err.Error(), "wtcache: "))
 }
 
 func newRoot() *cobra.Command {
@@ -63,6 +69,6 @@ looked at (wrong usage, settings that cannot be used, a server that does not ans
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newCheck(), newVersion())
+	root.AddCommand(newCheck(), newSchema(), newDrain(), newVersion())
 	return root
 }

@@ -31,14 +31,9 @@ func (s *settings) addTo(cmd *cobra.Command) {
 
 // open gives what the driver would work with. Nothing is dialled.
 func (s *settings) open() (driver.Connector, wtcache.Config, error) {
-	dsn := s.dsn
-	for _, name := range []string{"WTCACHE_DSN", "DATABASE_URL"} {
-		if dsn == "" {
-			dsn = os.Getenv(name)
-		}
-	}
-	if dsn == "" {
-		return nil, wtcache.Config{}, errors.New("no Postgres is named; add --dsn postgres://… or set WTCACHE_DSN or DATABASE_URL")
+	dsn, err := dsnOr(s.dsn)
+	if err != nil {
+		return nil, wtcache.Config{}, err
 	}
 	base, cfg, err := wtcache.ParseDSN(dsn)
 	if err != nil {
@@ -47,6 +42,16 @@ func (s *settings) open() (driver.Connector, wtcache.Config, error) {
 	s.override(&cfg)
 	connector, err := stdlib.GetDefaultDriver().(driver.DriverContext).OpenConnector(base)
 	return connector, cfg, err
+}
+
+// dsnOr gives the flag's DSN, else the environment's.
+func dsnOr(flag string) (string, error) {
+	for _, dsn := range []string{flag, os.Getenv("WTCACHE_DSN"), os.Getenv("DATABASE_URL")} {
+		if dsn != "" {
+			return dsn, nil
+		}
+	}
+	return "", errors.New("no Postgres is named; add --dsn postgres://… or set WTCACHE_DSN or DATABASE_URL")
 }
 
 func (s *settings) override(cfg *wtcache.Config) {
