@@ -73,6 +73,11 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
+	if b.standIn == nil {
+		if err := e.redisIs.fit(ctx, c.gen.set); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.checkOutbox(ctx, c); err != nil {
 		return nil, err
 	}
