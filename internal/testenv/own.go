@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 )
@@ -10,9 +11,8 @@ import (
 // OwnRedis is a further Redis of a program that is no test: what RedisServer is to a test, with errors returned. Not for
 // concurrent use, but for Ask.
 type OwnRedis struct {
-	// URL stays the same over restarts, and so do Addr, "" for a server that listens on its socket alone, and Port.
+	// URL stays the same over restarts, and so does Addr, "" for a server that listens on its socket alone.
 	URL, Addr string
-	Port      int
 	// Socket is the path of its unix socket, Folder where it keeps its files: dump.rdb is what Ask(ctx, "save") writes
 	// and what Start reads.
 	Socket, Folder string
@@ -21,7 +21,7 @@ type OwnRedis struct {
 }
 
 func ownRedis(r *redisServer) *OwnRedis {
-	o := &OwnRedis{URL: r.url(), Port: r.port, Socket: r.socket(), Folder: r.dir, r: r}
+	o := &OwnRedis{URL: r.url(), Socket: r.socket(), Folder: r.dir, r: r}
 	if r.port != 0 {
 		o.Addr = r.addr()
 	}
@@ -51,7 +51,20 @@ func (o *OwnRedis) Start(ctx context.Context) error { return o.r.start(ctx) }
 
 // Ask sends one command by a connection of its own and gives the answer as text, "" where there is none. It waits for a
 // second at most.
-func (o *OwnRedis) Ask(ctx context.Context, words ...any) (string, error) { return o.r.ask(ctx, words...) }
+func (o *OwnRedis) Ask(ctx context.Context, words ...any) (string, error) {
+	return o.r.ask(ctx, words...)
+}
+
+// Count is Ask for a command that answers with a number.
+func (o *OwnRedis) Count(ctx context.Context, words ...any) (int, error) {
+	admin := o.r.admin()
+	defer admin.Close()
+	n, err := admin.Do(ctx, words...).Int()
+	if err != nil {
+		return 0, fmt.Errorf("%v on %s: %w", words, o.URL, err)
+	}
+	return n, nil
+}
 
 // Info is the value of one line of an INFO section.
 func (o *OwnRedis) Info(ctx context.Context, section, name string) (string, error) {
@@ -208,12 +221,10 @@ func (f *OwnFleet) Replicas(ctx context.Context, master *OwnRedis) ([]*OwnRedis,
 	var found []*OwnRedis
 	for line := range strings.Lines(info) {
 		for _, n := range f.Nodes {
-			if strings.HasPrefix(line, "slave") && strings.Contains(line, "port="+portOf(n)+",") {
+			if strings.HasPrefix(line, "slave") && strings.Contains(line, fmt.Sprintf("port=%d,", n.r.port)) {
 				found = append(found, n)
 			}
 		}
 	}
 	return found, nil
 }
-
-func portOf(n *OwnRedis) string { return n.Addr[strings.LastIndexByte(n.Addr, ':')+1:] }

@@ -136,10 +136,16 @@ func outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
 		return done
-	case errors.Is(err, wtcache.ErrRefused), refusedByServer(err):
+	case errors.Is(err, wtcache.ErrRefused), refusedByServer(err), neverSent(err):
 		return refused
 	}
 	return unknown
+}
+
+// neverSent says that there was no connection to send it on.
+func neverSent(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
 }
 
 // refusedByServer says that the server itself has answered that nothing was committed. Of a session that is ended by its

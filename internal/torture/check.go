@@ -19,6 +19,9 @@ type Stale struct {
 	Newer record
 }
 
+// thinking is how long Porcupine may take for a window; most take milliseconds.
+const thinking = 15 * time.Second
+
 // findings are what a window of the history shows.
 type findings struct {
 	done, refused, failed, unknown int // row writes; refused are those that were rolled back on purpose as well
@@ -48,11 +51,11 @@ func judge(records []record, began, ended int64, before, after map[int]image) fi
 			}
 			ops = append(ops, linear.Op{
 				Client: r.Client, Key: r.Key, Kind: r.Kind, Value: r.Value, InDoubt: r.Outcome == unknown,
-				Call: r.Call, Return: r.Return, Way: r.Way,
+				Call: r.Call - began, Return: r.Return - began, Way: r.Way,
 			})
 		}
 	}
-	f.verdict = linear.HistoryOf(linear.Absent, ops).Check(patience)
+	f.verdict = linear.HistoryOf(linear.Absent, ops).Check(thinking)
 	return f
 }
 

@@ -23,6 +23,8 @@ type kind struct {
 	where []Topology
 	// byHand: against a cache that is written by hand as well
 	byHand bool
+	// alone: never together with another one that is alone
+	alone bool
 	// hold is how long it lasts; 0: a second
 	hold time.Duration
 }

@@ -9,9 +9,9 @@ import (
 )
 
 var fleetKinds = []kind{
-	{make: func() Nemesis { return &failover{name: "failover"} }, where: fleets},
-	{make: func() Nemesis { return &failover{name: "failover, replicas behind", lag: true} }, where: fleets},
-	{make: func() Nemesis { return &failover{name: "failover of a hung master", hang: true} }, where: fleets},
+	{make: func() Nemesis { return &failover{name: "failover"} }, where: fleets, alone: true},
+	{make: func() Nemesis { return &failover{name: "failover to a replica behind", lag: true} }, where: fleets, alone: true},
+	{make: func() Nemesis { return &failover{name: "failover of a hung master", hang: true} }, where: fleets, alone: true},
 }
 
 var fleets = []Topology{Sentinel, Cluster}
@@ -49,8 +49,8 @@ func (f *failover) Strike(ctx context.Context, w *World) (err error) {
 	return err
 }
 
-// holdReplicas stops the replicas for a moment. What the master sends them meanwhile is lost to them when it dies before they
-// go on: its own buffers and the kernel's are larger than that, so that their connections are closed while they are stopped.
+// holdReplicas has the master write for a moment what no replica gets: they are stopped, and their connections closed by the
+// master, since what is in the buffers of an open one arrives in spite of all.
 func (f *failover) holdReplicas(ctx context.Context, w *World) error {
 	replicas, err := w.Fleet.Replicas(ctx, f.dead)
 	if err != nil {
@@ -61,6 +61,9 @@ func (f *failover) holdReplicas(ctx context.Context, w *World) error {
 			return err
 		}
 		f.paused = append(f.paused, r)
+	}
+	if _, err := f.dead.Count(ctx, "client", "kill", "type", "replica"); err != nil {
+		return err
 	}
 	return w.wait(ctx, 300*time.Millisecond, 700*time.Millisecond)
 }

@@ -8,6 +8,7 @@ import (
 var linkKinds = []kind{
 	once(act("writer's Redis held", onLink((*World).Writer, true, (*Link).Hold), healLinks)).on(Single).alsoByHand().lasting(beyondFences),
 	once(act("writer's Redis refused", onLink((*World).Writer, true, (*Link).Refuse), healLinks)).on(Single).alsoByHand().lasting(beyondFences),
+	once(act("all writers' Redis refused", onWriters((*Link).Refuse), healLinks)).on(Single).alsoByHand().lasting(beyondFences),
 	once(act("reader's Redis held", onLink((*World).Reader, true, (*Link).Hold), healLinks)).on(Single).alsoByHand(),
 	once(act("writer's Postgres held", onLink((*World).Writer, false, (*Link).Hold), healLinks)).alsoByHand().lasting(beyondFences),
 	once(act("writer's Postgres cut", onLink((*World).Writer, false, (*Link).Refuse), healLinks)).alsoByHand(),
@@ -42,6 +43,17 @@ func onLinks(toRedis bool, do func(*Link)) func(context.Context, *World) error {
 	return func(_ context.Context, w *World) error {
 		for _, l := range w.Links(toRedis) {
 			do(l)
+		}
+		return nil
+	}
+}
+
+func onWriters(do func(*Link)) func(context.Context, *World) error {
+	return func(_ context.Context, w *World) error {
+		for _, k := range w.workers {
+			if k.role == writer {
+				do(k.Redis)
+			}
 		}
 		return nil
 	}

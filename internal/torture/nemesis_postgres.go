@@ -11,15 +11,15 @@ import (
 var postgresKinds = []kind{
 	once(act("Postgres restarted", restartPostgres, nil)).alsoByHand(),
 	once(act("Postgres crashed", crashPostgres, nil)).alsoByHand(),
-	{make: func() Nemesis { return &stoppedBackend{} }, byHand: true, hold: beyondFences},
+	once(act("backend paused", stopBackend, resumeBackends)).alsoByHand().lasting(beyondFences),
 	once(act("backend ended before COMMIT", endInCommit(false), nil)).alsoByHand(),
 	once(act("backend ended after COMMIT", endInCommit(true), nil)).alsoByHand(),
 	once(act("COMMIT held", holdCommit, healLinks)).alsoByHand().lasting(beyondFences),
 }
 
-// restartPostgres is a fast shutdown and a start.
+// restartPostgres is a fast shutdown, which waits for every session, and a start.
 func restartPostgres(ctx context.Context, w *World) error {
-	return errors.Join(w.Postgres.Stop(ctx), w.Postgres.Start(ctx))
+	return errors.Join(resumeBackends(ctx, w), w.Postgres.Stop(ctx), w.Postgres.Start(ctx))
 }
 
 // crashPostgres kills all of its processes at once.
@@ -37,23 +37,23 @@ func (w *World) backend(ctx context.Context, k *Worker) (pid int, err error) {
 	return pid, err
 }
 
-// stoppedBackend is a session that hangs in whatever it is doing, with its locks.
-type stoppedBackend struct{ pid int }
-
-func (*stoppedBackend) Name() string { return "backend paused" }
-
-func (b *stoppedBackend) Strike(ctx context.Context, w *World) (err error) {
-	if b.pid, err = w.backend(ctx, w.Writer()); err != nil || b.pid == 0 {
+// stopBackend has a session hang in whatever it is doing, with its locks.
+func stopBackend(ctx context.Context, w *World) error {
+	pid, err := w.backend(ctx, w.Writer())
+	if err != nil || pid == 0 {
 		return err
 	}
-	return ignoreGone(syscall.Kill(b.pid, syscall.SIGSTOP))
+	w.paused = append(w.paused, pid)
+	return ignoreGone(syscall.Kill(pid, syscall.SIGSTOP))
 }
 
-func (b *stoppedBackend) Heal(context.Context, *World) error {
-	if b.pid == 0 {
-		return nil
+func resumeBackends(_ context.Context, w *World) error {
+	var errs []error
+	for _, pid := range w.paused {
+		errs = append(errs, ignoreGone(syscall.Kill(pid, syscall.SIGCONT)))
 	}
-	return ignoreGone(syscall.Kill(b.pid, syscall.SIGCONT))
+	w.paused = nil
+	return errors.Join(errs...)
 }
 
 func ignoreGone(err error) error {
@@ -71,7 +71,7 @@ func endInCommit(carriedOut bool) func(context.Context, *World) error {
 			k := w.Writer()
 			s := k.Postgres.Catch("commit\x00", carriedOut)
 			if !caught(ctx, s) {
-				k.Postgres.Heal()
+				w.note("%s has sent no COMMIT", k.Name)
 				continue
 			}
 			_, err := w.Admin.ExecContext(ctx, "SELECT pg_terminate_backend($1)", s.Session())
@@ -86,7 +86,9 @@ func endInCommit(carriedOut bool) func(context.Context, *World) error {
 
 // holdCommit holds a COMMIT back for longer than fences live.
 func holdCommit(ctx context.Context, w *World) error {
-	caught(ctx, w.Writer().Postgres.Catch("commit\x00", w.Rand.IntN(2) == 0))
+	if k := w.Writer(); !caught(ctx, k.Postgres.Catch("commit\x00", w.Rand.IntN(2) == 0)) {
+		w.note("%s has sent no COMMIT", k.Name)
+	}
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 var redisKinds = []kind{
@@ -15,11 +17,14 @@ var redisKinds = []kind{
 	once(act("Redis empty", restartEmpty, nil)).on(Single).alsoByHand(),
 	once(act("Redis rewound", rewind, nil)).on(Single).alsoByHand(),
 	once(act("Redis down and rewound", downAndRewound, nil)).on(Single).alsoByHand(),
-	once(act("memory full, noeviction", fillMemory("noeviction"), emptyMemory)).on(Single).alsoByHand(),
-	once(act("memory full, volatile-lru", fillMemory("volatile-lru"), emptyMemory)).on(Single).alsoByHand(),
+	once(act("memory full under noeviction", fillMemory("noeviction"), emptyMemory)).on(Single).alsoByHand(),
+	once(act("memory full under volatile-lru", fillMemory("volatile-lru"), emptyMemory)).on(Single).alsoByHand(),
 }
 
 func pauseRedis(_ context.Context, w *World) error { return w.Redis.Pause() }
+
+// awake ends what another nemesis has just done to Redis, so that it can be talked to.
+func (w *World) awake() error { return w.Redis.Resume() }
 
 func resumeRedis(_ context.Context, w *World) error { return w.Redis.Resume() }
 
@@ -43,6 +48,9 @@ func rewind(ctx context.Context, w *World) error { return w.rewind(ctx, 0) }
 func downAndRewound(ctx context.Context, w *World) error { return w.rewind(ctx, beyondFences) }
 
 func (w *World) rewind(ctx context.Context, away time.Duration) error {
+	if err := w.awake(); err != nil {
+		return err
+	}
 	if _, err := w.Redis.Ask(ctx, "save"); err != nil {
 		return err
 	}
@@ -55,9 +63,28 @@ func (w *World) rewind(ctx context.Context, away time.Duration) error {
 	return errors.Join(err, w.forgetSnapshot())
 }
 
+// Fillers are keys that take memory away. They have a life, so that every policy that evicts may take them.
+const (
+	fillers    = 2000
+	fillerSize = 1000
+	spare      = 256 << 10 // bytes that are left at first
+)
+
+func eachFiller(ctx context.Context, w *World, do func(pipe redis.Pipeliner, name string)) error {
+	pipe := w.Eye.Pipeline()
+	for i := range fillers {
+		do(pipe, fmt.Sprintf("filler:%d", i))
+	}
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
 // fillMemory leaves Redis little more memory than it has in use, and pours keys into it.
 func fillMemory(policy string) func(context.Context, *World) error {
 	return func(ctx context.Context, w *World) error {
+		if err := w.awake(); err != nil {
+			return err
+		}
 		used, err := w.Redis.Info(ctx, "memory", "used_memory")
 		if err != nil {
 			return err
@@ -66,26 +93,22 @@ func fillMemory(policy string) func(context.Context, *World) error {
 		if err != nil {
 			return fmt.Errorf("read Redis' used_memory: %w", err)
 		}
-		if _, err := w.Redis.Ask(ctx, "config", "set", "maxmemory-policy", policy, "maxmemory", n+256<<10); err != nil {
+		if _, err := w.Redis.Ask(ctx, "config", "set", "maxmemory-policy", policy, "maxmemory", n+spare); err != nil {
 			return err
 		}
-		pipe := w.Eye.Pipeline()
-		for i := range 2000 {
-			pipe.Set(ctx, fmt.Sprintf("filler:%d", i), make([]byte, 1000), time.Minute)
-		}
-		_, _ = pipe.Exec(ctx) // under noeviction the last ones are refused, as they should
+		_ = eachFiller(ctx, w, func(pipe redis.Pipeliner, name string) {
+			pipe.Set(ctx, name, make([]byte, fillerSize), time.Minute)
+		}) // without eviction the last ones are refused, as they should be
 		return nil
 	}
 }
 
 func emptyMemory(ctx context.Context, w *World) error {
+	if err := w.awake(); err != nil {
+		return err
+	}
 	if _, err := w.Redis.Ask(ctx, "config", "set", "maxmemory", 0, "maxmemory-policy", "noeviction"); err != nil {
 		return err
 	}
-	words := []any{"del"}
-	for i := range 2000 {
-		words = append(words, fmt.Sprintf("filler:%d", i))
-	}
-	_, err := w.Redis.Ask(ctx, words...)
-	return err
+	return eachFiller(ctx, w, func(pipe redis.Pipeliner, name string) { pipe.Unlink(ctx, name) })
 }

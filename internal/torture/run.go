@@ -69,11 +69,12 @@ func Run(ctx context.Context, w *World, plan Plan) (report Report, err error) {
 }
 
 // draw draws one nemesis, or two that strike one after the other and last together.
-func (w *World) draw(all []kind) (drawn []kind) {
-	for range 1 + w.Rand.IntN(2) {
-		drawn = append(drawn, all[w.Rand.IntN(len(all))])
+func (w *World) draw(all []kind) []kind {
+	first, second := w.Rand.IntN(len(all)), w.Rand.IntN(2*len(all))
+	if second >= len(all) || second == first || all[first].alone && all[second].alone {
+		return []kind{all[first]}
 	}
-	return drawn
+	return []kind{all[first], all[second]}
 }
 
 func (r *Report) add(s Result) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -103,7 +104,7 @@ func (k *Worker) Start() error {
 	}
 	defer log.Close()
 	k.cmd = exec.Command(self)
-	k.cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	k.cmd.Env = append(environ(), childVariable+"="+string(text))
 	k.cmd.Stderr = log
 	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for the World, which then ends it
 	// Pipes of its own: cmd's would be closed by Wait, which runs beside the reading.
@@ -130,6 +131,16 @@ func (k *Worker) Start() error {
 	k.world.books = append(k.world.books, k.book)
 	k.watch(outRead, waited)
 	return k.await("ready")
+}
+
+// environ is this program's environment without what would change what a process does.
+func environ() (kept []string) {
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "PG") && !strings.HasPrefix(pair, "WTCACHE_") {
+			kept = append(kept, pair)
+		}
+	}
+	return kept
 }
 
 func (k *Worker) watch(out *os.File, waited func()) {

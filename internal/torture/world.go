@@ -88,6 +88,7 @@ type World struct {
 	contents map[int]image // of the tables, at its begin
 	kept     string        // the folder of what was wrong
 	faults   int
+	paused   []int // Postgres' sessions that are stopped
 }
 
 // NewWorld starts the servers and the processes, which pause until the first window.
@@ -234,6 +235,11 @@ func (w *World) Revive(context.Context) error {
 		errs = append(errs, k.Revive())
 	}
 	return errors.Join(errs...)
+}
+
+// note tells who reads the output that a nemesis could not do what its name says.
+func (w *World) note(format string, args ...any) {
+	fmt.Fprintf(w.opts.Out, "note: "+format+"\n", args...)
 }
 
 // Key is the name in Redis of one of the entries, always the same one.
