@@ -153,6 +153,9 @@ func (p *process) live(client int) {
 }
 
 // draw gives a value that nobody else writes, so that a reader can tell whose write it saw.
-func (p *process) draw() int { return p.Serial<<32 | int(p.values.Add(1)) }
+func (p *process) draw() int { return p.Serial*perProcess + int(p.values.Add(1)) }
 
-func (p *process) nextOp() int64 { return int64(p.Serial)<<32 | p.ops.Add(1) }
+func (p *process) nextOp() int64 { return int64(p.Serial)*perProcess + p.ops.Add(1) }
+
+// perProcess is more than a process ever draws.
+const perProcess = 1_000_000_000

@@ -10,7 +10,7 @@ import (
 var processKinds = []kind{
 	once(calm).alsoByHand(),
 	once(act("kill writer", killWriters, reviveAll)).alsoByHand(),
-	once(act("kill at points", killAtPoints, reviveAll)).on(Single),
+	once(act("kill at points", killAtPoints, reviveAll)),
 	once(act("pause writer", stop((*World).Writer), reviveAll)).alsoByHand().lasting(beyondFences),
 	once(act("pause reader", stop((*World).Reader), reviveAll)).alsoByHand().lasting(beyondFences),
 }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wtcache/wtcache/internal/linear"
 )
 
 // Difference is a key that does not hold its row when all is quiet: an invalidation was lost.
@@ -219,10 +222,10 @@ func (w *World) readBooks() (all []record, err error) {
 	return all, nil
 }
 
-// valueText shows whose value it is: process and number.
+// valueText shows a value, which is its process's serial number and a counter.
 func valueText(v int) string {
-	if v < 0 {
+	if v == linear.Absent {
 		return "no row"
 	}
-	return fmt.Sprintf("%d.%d", v>>32, v&(1<<32-1))
+	return strconv.Itoa(v)
 }

@@ -19,19 +19,25 @@ type Result struct {
 	Took    time.Duration `json:"nanoseconds"`
 
 	// Row writes: committed, or without a row to write; rolled back on purpose; refused or failed for certain; of unknown outcome.
-	Done, RolledBack, Failed, Unknown int
+	Done       int `json:"done"`
+	RolledBack int `json:"rolledBack"`
+	Failed     int `json:"failed"`
+	Unknown    int `json:"unknown"`
 	// Reads that returned, those of them that Redis served, and those that failed.
-	Reads, Cached, FailedReads int
+	Reads       int `json:"reads"`
+	Cached      int `json:"cached"`
+	FailedReads int `json:"failedReads"`
 	// Stale are reads that returned what had been replaced by a commit that was acknowledged before they began; Oldest is how
 	// long before, for the worst of them.
-	Stale  int
+	Stale  int           `json:"stale"`
 	Oldest time.Duration `json:"oldestNanoseconds"`
 	// Keys that did not hold their row when all was quiet.
-	Differing int
+	Differing int `json:"differing"`
 	// Keys whose history has no order, in how many windows; and windows that Porcupine could not decide in time.
-	NotLinearizable, Undecided int
+	NotLinearizable int `json:"notLinearizable"`
+	Undecided       int `json:"undecided"`
 	// Unsettled says what was still owed when a window's patience was over.
-	Unsettled []string `json:",omitempty"`
+	Unsettled []string `json:"unsettled,omitempty"`
 }
 
 // Wrong says whether a promise was broken.
@@ -90,13 +96,13 @@ func (r Result) String() string {
 
 // Report is what a run has found.
 type Report struct {
-	Topology Topology
-	Mode     Mode
-	Seed     uint64
-	Results  []Result
-	Total    Result
+	Topology Topology `json:"topology"`
+	Mode     Mode     `json:"mode"`
+	Seed     uint64   `json:"seed"`
+	Results  []Result `json:"results"`
+	Total    Result   `json:"total"`
 	// Kept is the folder of the histories around what was wrong; "" where nothing was.
-	Kept string `json:",omitempty"`
+	Kept string `json:"kept,omitempty"`
 }
 
 // Wrong says whether a promise was broken.
