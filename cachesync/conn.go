@@ -281,17 +281,20 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 			continue
 		}
 		if by := away.answeredBy(p.cmds[i]); by != peer {
+			_, _ = c.know(ctx, by.client(), by) // without an answer it is not usable
 			replies[i].answerer = answerer{by, c.peers.since(by, began)}
-			_, _ = c.know(ctx, by.client(), by) // for the next try
 		}
 	}
 	return replies
 }
 
-// since gives who answered at a server that was not expected to, if that was known before.
+// since gives who answered at a server that was not expected to, if there was nobody else
+// since the request began.
 func (s *peers) since(p *peer, began int64) *incarnation {
-	now := p.now.Load()
-	if s.off || s.usable(now) && now.met < began {
+	if s.off {
+		return anybody
+	}
+	if now := p.now.Load(); s.usable(now) && (now.first || now.met < began) {
 		return now
 	}
 	return nil

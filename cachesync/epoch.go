@@ -44,6 +44,7 @@ type incarnation struct {
 	floor  int64   // what was written before, in ms by the server's clock, is not trusted
 	until  int64   // by steady: end of the quarantine
 	met    int64   // by steady: when it was noticed
+	first  bool    // no other was known before
 
 	// deaf: it cannot be learned who answers, so that no loss of data is noticed.
 	deaf bool
@@ -74,7 +75,7 @@ func (p *peer) notice(who identity) {
 		if old != nil && !old.deaf && old.who == who {
 			return
 		}
-		next := &incarnation{who: who, met: steady()}
+		next := &incarnation{who: who, met: steady(), first: old == nil}
 		if old != nil {
 			next.floor, next.until = old.floor, old.until
 			if !old.deaf && who.continues(old.who) {
