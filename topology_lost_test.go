@@ -15,6 +15,7 @@ import (
 func TestPostgresFailoverLosesCommits(t *testing.T) {
 	p := newPair(t, nil)
 	l := newLedger(t, ledgerSetup{server: p.primary.URL})
+	t.Cleanup(p.primary.Restart) // what follows removes the schema
 	l.exec("UPDATE accounts SET n = 1 WHERE id = 1")
 	p.standby.CatchUp()
 	p.standby.Stop()
