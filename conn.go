@@ -33,6 +33,8 @@ type conn struct {
 	pgx    *pgx.Conn // nil where the base is not pgx
 	alone  bool      // the engine is this connection's own
 	server string    // its incarnation when the connection was opened; "" where not known
+	// origin is the database that its rows come from, as last seen; "" where not known.
+	origin origin
 	// snapshots: transactions are repeatable read or above unless they say otherwise.
 	snapshots bool
 

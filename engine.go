@@ -51,6 +51,8 @@ type engine struct {
 
 	said sync.Map // reasons that were logged once
 
+	nameless atomic.Bool // the database does not tell which it is
+
 	// Of the readers. readEpoch is the epoch of their latest look at the catalogue;
 	// catalogueMissed is when one waited for it in vain, by steady, 0 for never; looking: one
 	// is being taken behind them; doubted is when a query on a rule's table was last taken

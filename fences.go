@@ -51,7 +51,7 @@ func (h *fences) fenceKeys(ctx context.Context) (err error) {
 	if len(keys) == 0 {
 		return nil
 	}
-	h.keys, err = h.engine.sync.Fence(ctx, keys)
+	h.keys, err = h.engine.sync.FenceReplicated(ctx, keys, h.owed.replicas)
 	h.keysOwed = err != nil
 	return err
 }
@@ -64,9 +64,9 @@ func (h *fences) fenceCoarse(ctx context.Context) (err error) {
 	for _, t := range h.owed.coarse {
 		barriers = append(barriers, t.Barrier)
 	}
-	if h.barriers, err = h.engine.sync.Fence(ctx, barriers); err == nil {
+	if h.barriers, err = h.engine.sync.FenceReplicated(ctx, barriers, h.owed.replicas); err == nil {
 		crashPoint("barred")
-		_, err = h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...))
+		_, err = h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas)
 	}
 	h.coarseOwed = err != nil
 	return err
@@ -118,7 +118,7 @@ func (h *fences) lift(ctx context.Context) {
 	if h.barriers == nil || h.barriers.Lift(ctx) || h.coarseOwed {
 		return
 	}
-	if _, err := h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...)); err != nil {
+	if _, err := h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas); err != nil {
 		for _, t := range h.owed.coarse {
 			h.engine.sync.OweSweep(t.Barrier, globsOf(t))
 		}

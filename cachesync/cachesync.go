@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,6 +60,9 @@ type Options struct {
 	// caller's path, and must not block. Default: slog.Default(), nothing.
 	Logger  *slog.Logger
 	OnError func(error)
+
+	// unnoticed is for tests that exchange what Redis holds: it is not asked who it is.
+	unnoticed bool
 }
 
 // BreakerOptions says when calls are refused without trying.
@@ -124,7 +128,10 @@ type Client struct {
 	breakers *breakers
 	single   bool // the client is of one server, not of a Cluster
 	trust    *trust
-	clocks   clocks
+	peers    *peers
+	// ClocksJump was called.
+	clocksJump atomic.Bool
+	deafSeen   sync.Once // that a server does not say who it is is said once
 	// Whether the clients bound their reads and writes by the context.
 	primaryHonours, replicaHonours bool
 
@@ -169,6 +176,8 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.trust = newTrust()
 	c.owed = newOwed()
+	c.peers = &peers{off: o.unnoticed}
+	c.peers.watch(rdb)
 	c.breakers = newBreakers(o.Breaker, c.breakerChanged)
 	for _, text := range doubts(rdb) {
 		o.Logger.Warn(text)
@@ -186,6 +195,7 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.stop()
+	c.peers.closed.Store(true)
 	c.background.Wait()
 	c.handOverLast()
 	if n := c.Owed(); n > 0 && !already {

@@ -66,7 +66,10 @@ type faults struct {
 	waitWalks bool // and a walk goes on when the replica has what it did
 	// waitRenewals: a renewal counts when the replica has it.
 	waitRenewals bool
-	quarantine   bool // a young Redis grants no lease, and its fences are dirty
+	quarantine   bool // a young Redis grants no lease, and its fences end without a payload
+	// epochs: who has taken over is young, too, and what it holds from before, or is given
+	// while it is young, is not trusted. Whose fence it has from before ends it without a payload.
+	epochs bool
 }
 
 // program is what is explored.
@@ -313,6 +316,9 @@ func (x *turn) step(n *state, who int, what string, args ...any) {
 func (x *turn) exec(n *state, r request) string {
 	res := x.run(r, n.unit[r.unit])
 	n.unit[r.unit] = res.after
+	if x.faults.epochs && n.young > 0 {
+		n.unit[r.unit] = x.valueless(res.after)
+	}
 	if x.named {
 		x.journal = append(x.journal, played{r, res.answer})
 	}
