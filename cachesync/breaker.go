@@ -104,13 +104,13 @@ func (c *Client) Reachable() bool { return c.breakers.anyClosed() }
 // Down says that the one server there is does not answer, so that a call is not worth a
 // try: somebody looks after it until it does. Of a Cluster, some servers may.
 func (c *Client) Down() bool {
-	return c.single && c.breakers.of("").State() != gobreaker.StateClosed
+	return c.single && c.breakers.of(c.server).State() != gobreaker.StateClosed
 }
 
 // probe asks a server that does not answer whether it is there again, so that no writer
 // has to wait for it. Of a Cluster, and of replicas, the calls themselves find out.
 func (c *Client) probe(server string) {
-	if !c.single || server != "" || !c.begin() {
+	if !c.single || server != c.server || !c.begin() {
 		return
 	}
 	go func() {

@@ -126,7 +126,8 @@ type Client struct {
 	hooks hooks
 
 	breakers *breakers
-	single   bool // the client is of one server, not of a Cluster
+	single   bool   // the client is of one server, not of a Cluster
+	server   string // its name among the breakers, where it is
 	trust    *trust
 	peers    *peers
 	// ClocksJump was called.
@@ -172,7 +173,7 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	}
 	c := &Client{rdb: rdb, o: o, primaryHonours: honoursContext(rdb), replicaHonours: honoursContext(o.Replica)}
 	_, cluster := rdb.(*redis.ClusterClient)
-	c.single = !cluster
+	c.single, c.server = !cluster, serverOf(rdb)
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.trust = newTrust()
 	c.owed = newOwed()
