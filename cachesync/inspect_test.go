@@ -116,6 +116,9 @@ func TestInspectWithoutInfo(t *testing.T) {
 	if text := judged(cond, strictNeeds, "eviction"); !strings.HasPrefix(text, "warning: ") || !strings.Contains(text, "does not say what it evicts when its memory is full (ERR unknown command") {
 		t.Errorf("without both it is judged as %q", text)
 	}
+	if text := judged(cond, strictNeeds, "identity"); !strings.Contains(text, "nobody notices when Redis restarts") {
+		t.Errorf("without INFO it is judged as %q", text)
+	}
 }
 
 const fullRights = "+eval +evalsha +info +scan +time +@read +@write"
@@ -223,6 +226,13 @@ func TestRightsByTrying(t *testing.T) {
 	if got := admin.HGetAll(t.Context(), barrier).Val(); len(got) != 1 {
 		t.Errorf("the barrier holds %v", got)
 	}
+	if keys := admin.Keys(t.Context(), "*").Val(); len(keys) != 1 {
+		t.Errorf("there are %q", keys)
+	}
+	if err := admin.Do(t.Context(), "acl", "setuser", "lasting", "on", ">pass", "~*", "+@all", "-set", "-pexpire", "-pexpireat").Err(); err != nil {
+		t.Fatal(err)
+	}
+	try(dial(t, "unix://lasting:pass@"+admin.Options().Addr)) // what he leaves does not expire
 	if keys := admin.Keys(t.Context(), "*").Val(); len(keys) != 1 {
 		t.Errorf("there are %q", keys)
 	}

@@ -116,6 +116,10 @@ func (j *judgement) say(severity Severity, subject, problem, loss, fix string) *
 }
 
 func (j *judgement) role() {
+	if j.InfoError != "" {
+		j.say(Warning, "identity", "INFO is refused ("+j.InfoError+"), so that nobody notices when Redis restarts or fails over",
+			"entries that an old snapshot or a lagging replica brings back are served until they are written anew or expire", "allow INFO to wtcache's user")
+	}
 	switch j.Role {
 	case "slave":
 		j.say(Error, "role", "the server is a replica and refuses writes",
@@ -220,7 +224,7 @@ func (j *judgement) eviction() {
 	case policy == "volatile-ttl":
 		j.refuse(j.policyText() + " takes the keys with the shortest lives first: fences and leases, which live for seconds, before entries, which live for minutes")
 	case strings.HasPrefix(policy, "allkeys-") || policy == "cache_mode":
-		j.refuse(j.policyText() + " takes any key, a fence just as an entry, and those without an expiry, of which wtcache keeps its record of Redis' restarts")
+		j.refuse(j.policyText() + " takes any key: a fence just as an entry, and wtcache's record of Redis' restarts, without which all entries are cold")
 	case strings.HasPrefix(policy, "volatile-"):
 		j.say(Warning, "eviction", j.policyText()+j.chance(), fenceLoss, policyFix)
 	default:
@@ -334,6 +338,7 @@ func (j *judgement) replicas() {
 		j.say(Info, "replicas", "no replica follows this master", "while it is down, writes of its slots' keys follow their rule's redis_down", "")
 	case j.Replicas > 0:
 		j.say(Info, "replicas", fmt.Sprintf("%d replicas follow; one that is promoted can lack the last writes", j.Replicas),
-			"after a failover wtcache's readers take no entry from before it; a fence that the replica had not got no longer bars readers", "wait_replicas: 1 in a rule makes each fence wait for a replica")
+			"after a failover wtcache's readers take no entry from before it and "+j.fillsNothing()+"; other programs that read Redis can be given rows that were already replaced",
+			"wait_replicas: 1 in a rule makes each fence wait for a replica, which keeps other programs from such rows")
 	}
 }
