@@ -109,6 +109,14 @@ func newShop(t *testing.T) *shop {
 	return s
 }
 
+// newShopWithoutOutbox opens one in a Postgres of its own that nobody has prepared.
+func newShopWithoutOutbox(t *testing.T) *shop {
+	t.Helper()
+	s := shopIn(t, testenv.NewPostgres(t, testenv.PostgresOptions{}).URL)
+	s.exec(t, "DROP SCHEMA wtcache CASCADE")
+	return s
+}
+
 // shopIn opens one in a Postgres, with a rule that needs an outbox.
 func shopIn(t *testing.T, url string) *shop {
 	t.Helper()
