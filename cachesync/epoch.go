@@ -315,6 +315,7 @@ func epochTimes(cmd *redis.Cmd) (e epochs, err error) {
 // settle makes an incarnation usable. Nothing is stored in a quarantine, so that what was
 // written nearly until its end is of before, however far two servers' clocks are apart.
 func (s *peers) settle(p *peer, now *incarnation, o *origin, e epochs, quarantine time.Duration) {
+	s.met.Store(true)
 	next := *now
 	next.noted, next.origin, next.was = true, o, ""
 	life := quarantine.Milliseconds()

@@ -289,3 +289,29 @@ func TestTimelineOfTheDatabase(t *testing.T) {
 	}
 	mustHit(t, other, prefix+"1", "4")
 }
+
+// A replica that takes over may have a copy of a lease or a fence and lack what came after
+// them: whoever fills or applies under the copy stores an older row than the last commit's.
+func TestCopiesOfLeasesAndFencesStoreNothing(t *testing.T) {
+	server := testenv.NewRedis(t)
+	c, prefix := newTestClient(t, dial(t, server.URL), Options{}), testenv.KeyPrefix(t)
+	peer := c.peers.of(serverOf(c.rdb))
+	another := func() { peer.notice(identity{run: newToken(), replication: "1", master: true}) }
+
+	lease := c.Leases(t.Context(), []string{prefix + "1"}, wanted)[0]
+	another()
+	if ok, err := c.Fill(t.Context(), lease, entry(Envelope, "1", 0)); ok || err != nil || lease.State != LeaseGranted {
+		t.Errorf("a fill under the copy of a lease: %v, %v", ok, err)
+	}
+	fence := mustFence(t, c, prefix+"2")
+	another()
+	if r := fence.Apply(t.Context(), map[string]Entry{prefix + "2": entry(Envelope, "1", 5)}); r.Dropped != 1 {
+		t.Errorf("an apply under the copy of a fence: %+v", r)
+	}
+	fence = mustFence(t, c, prefix+"3")
+	fence.held[0].from.known = &incarnation{noted: true, who: identity{run: "before"}}
+	if err := fence.extend(); err != nil || !fence.held[0].bare {
+		t.Errorf("the renewal of a copy: %v, bare: %v", err, fence.held[0].bare)
+	}
+	fence.Abort(t.Context())
+}
