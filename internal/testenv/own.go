@@ -20,7 +20,10 @@ type OwnRedis struct {
 	r *redisServer
 }
 
+// ownRedis takes over a server that was started just now: what it holds at first nobody has reason to doubt. What it holds
+// when it comes back is for its clients to find out.
 func ownRedis(r *redisServer) *OwnRedis {
+	r.unknown = true
 	o := &OwnRedis{URL: r.url(), Socket: r.socket(), Folder: r.dir, r: r}
 	if r.port != 0 {
 		o.Addr = r.addr()

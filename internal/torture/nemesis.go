@@ -27,6 +27,8 @@ type kind struct {
 	alone bool
 	// hold is how long it lasts; 0: a second
 	hold time.Duration
+	// rest is how long the cache is idle after it has healed, so that the window goes on until it is not
+	rest time.Duration
 }
 
 // kinds are all nemeses, in the order in which they strike.
@@ -69,6 +71,8 @@ func (k kind) on(where ...Topology) kind { k.where = where; return k }
 func (k kind) alsoByHand() kind { k.byHand = true; return k }
 
 func (k kind) lasting(d time.Duration) kind { k.hold = d; return k }
+
+func (k kind) resting(d time.Duration) kind { k.rest = d; return k }
 
 // Names are those of the nemeses that a World of these options knows.
 func Names(o Options) (names []string) {

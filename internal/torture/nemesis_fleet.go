@@ -9,9 +9,9 @@ import (
 )
 
 var fleetKinds = []kind{
-	{make: func() Nemesis { return &failover{name: "failover"} }, where: fleets, alone: true},
-	{make: func() Nemesis { return &failover{name: "failover to a replica behind", lag: true} }, where: fleets, alone: true},
-	{make: func() Nemesis { return &failover{name: "failover of a hung master", hang: true} }, where: fleets, alone: true},
+	{make: func() Nemesis { return &failover{name: "failover"} }, where: fleets, alone: true, rest: quarantine},
+	{make: func() Nemesis { return &failover{name: "failover to a replica behind", lag: true} }, where: fleets, alone: true, rest: quarantine},
+	{make: func() Nemesis { return &failover{name: "failover of a hung master", hang: true} }, where: fleets, alone: true, rest: quarantine},
 }
 
 var fleets = []Topology{Sentinel, Cluster}

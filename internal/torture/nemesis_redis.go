@@ -14,12 +14,16 @@ import (
 
 var redisKinds = []kind{
 	once(act("Redis paused", pauseRedis, resumeRedis)).on(Single).alsoByHand().lasting(beyondFences),
-	once(act("Redis empty", restartEmpty, nil)).on(Single).alsoByHand(),
-	once(act("Redis rewound", rewind, nil)).on(Single).alsoByHand(),
-	once(act("Redis down and rewound", downAndRewound, nil)).on(Single).alsoByHand(),
+	once(act("Redis empty", restartEmpty, nil)).on(Single).alsoByHand().resting(quarantine),
+	once(act("Redis rewound", rewind, nil)).on(Single).alsoByHand().resting(quarantine),
+	once(act("Redis down and rewound", downAndRewound, nil)).on(Single).alsoByHand().resting(quarantine),
 	once(act("memory full under noeviction", fillMemory("noeviction"), emptyMemory)).on(Single).alsoByHand(),
 	once(act("memory full under volatile-lru", fillMemory("volatile-lru"), emptyMemory)).on(Single).alsoByHand(),
 }
+
+// quarantine is longer than the time for which a Redis that lost data is not filled, and what was in it not trusted: twice the
+// life of a lease.
+const quarantine = 7 * time.Second
 
 func pauseRedis(_ context.Context, w *World) error { return w.Redis.Pause() }
 

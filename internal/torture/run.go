@@ -122,19 +122,19 @@ func (w *World) trouble(ctx context.Context, chosen []kind, nemeses []Nemesis) e
 		return err
 	}
 	var errs []error
-	lasting := time.Duration(0)
+	lasting, rest := time.Duration(0), after
 	for i, n := range nemeses {
 		errs = append(errs, n.Strike(ctx, w))
 		hold := chosen[i].hold
 		if hold == 0 {
 			hold = during
 		}
-		lasting = max(lasting, hold)
+		lasting, rest = max(lasting, hold), max(rest, chosen[i].rest)
 	}
 	errs = append(errs, sleep(ctx, lasting))
 	for _, n := range slices.Backward(nemeses) {
 		errs = append(errs, n.Heal(ctx, w))
 	}
-	errs = append(errs, w.Revive(ctx), sleep(ctx, after))
+	errs = append(errs, w.Revive(ctx), sleep(ctx, rest))
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wtcache/wtcache/internal/outbox"
 	"github.com/wtcache/wtcache/internal/testenv"
 )
 
@@ -174,8 +175,10 @@ func (w *World) startServers(ctx context.Context) (err error) {
 }
 
 func (w *World) fill(ctx context.Context) error {
-	if _, err := w.Admin.ExecContext(ctx, ddl); err != nil {
-		return err
+	for _, text := range []string{ddl, outbox.Schema("")} {
+		if _, err := w.Admin.ExecContext(ctx, text); err != nil {
+			return err
+		}
 	}
 	for _, p := range places() {
 		if _, err := w.Admin.ExecContext(ctx, "INSERT INTO "+p.name()+" (id, code, n) VALUES ($1, $2, 0)", p.row, p.code()); err != nil {

@@ -62,6 +62,7 @@ func run(ctx context.Context, args []string) int {
 	flags.IntVar(&o.Clients, "clients", 3, "clients of each process")
 	flags.DurationVar(&o.FenceLife, "fence", 2*time.Second, "life of fences")
 	flags.StringVar(&o.Keep, "keep", "", "folder in which to keep the history of what was wrong")
+	flags.StringVar(&o.Folder, "folder", "", "folder in which processes write histories and logs while they run (default: one that is removed)")
 	flags.StringVar(&o.Rule, "rule", "", "further lines of every rule file")
 	flags.Var(settings(o.Settings), "set", "a further key of the DSN, like wtcache_redis_timeout=100ms; may be repeated")
 	if err := flags.Parse(args); err != nil {
