@@ -93,6 +93,7 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	case outcomeInDoubt:
 		h.engine.stats.inDoubt.Add(1)
 		h.owed.raiseFloors(ctx, false)
+		h.unqueue()
 		h.absentMeanwhile()
 		h.engine.doubts.add(h)
 	}

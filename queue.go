@@ -17,7 +17,10 @@ import (
 
 // queued is a transaction's place in the outbox, from before its rows were written there until
 // its outcome is dealt with.
-type queued struct{ ticket *outbox.Ticket }
+type queued struct {
+	ticket *outbox.Ticket
+	full   bool // nothing was written there: every entry is owed already, until the ticket is given back
+}
 
 func (q *queued) done() {
 	if q != nil {
@@ -152,7 +155,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 		return err
 	}
 	if ticket.Full() {
-		h.queued = &queued{ticket}
+		h.queued = &queued{ticket: ticket, full: true}
 		return nil
 	}
 	query, args := e.outbox.Insert(ticket.Outage(), h.owed.debt())
@@ -164,7 +167,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 		return err
 	}
 	crashPoint("queued")
-	h.queued = &queued{ticket}
+	h.queued = &queued{ticket: ticket}
 	e.stats.queued.Add(1)
 	return nil
 }
@@ -193,18 +196,32 @@ func (c *conn) past(st *step) *outbox.Ticket {
 	return c.engine.outbox.Full()
 }
 
-// writePast runs a statement outside a transaction, under such a ticket.
+// writePast runs a statement outside a transaction, under such a ticket. Nothing is known of its rows.
 func (c *conn) writePast(ctx context.Context, st *step, r request, ticket *outbox.Ticket) (response, error) {
-	defer ticket.Done()
 	c.count(st)
+	reachable := c.reachable(ctx)
 	res, err := c.send(ctx, r.sql, r)
 	if err == nil && res.rows != nil {
 		res.rows, err = bufferRows(c, res.rows) // it commits when they are all there
 	}
-	if err == nil {
-		c.engine.stats.unfenced.Add(1)
+	h := &fences{
+		engine: c.engine, owed: &owed{coarse: appendTables(slices.Clone(st.coarse), st.table)},
+		queued: &queued{ticket: ticket, full: true}, coarseOwed: true, unfenced: true,
 	}
-	return res, err
+	defer h.queued.done()
+	h.end(ctx, c.statementOutcome(err, reachable))
+	if err != nil {
+		return response{}, err
+	}
+	return res, nil
+}
+
+// unqueue is for an outcome in doubt, of which the outbox does not know: the commit may land when all
+// that was owed meanwhile is settled. So it is owed by this process, now and again when the outcome is known.
+func (h *fences) unqueue() {
+	if h.queued != nil && h.queued.full {
+		h.queued = nil // whoever asked for the ticket gives it back
+	}
 }
 
 // unnamed makes a statement of ours leave nothing in the session.
