@@ -162,7 +162,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 	if _, err := c.sendText(ctx, query, request{args: c.unnamed(args), part: true}); err != nil {
 		ticket.Done()
 		if outbox.Gone(err) {
-			e.outbox.Lost(ticket.Outage())
+			e.outbox.Doubted(ticket.Outage())
 		}
 		return err
 	}

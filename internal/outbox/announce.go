@@ -204,7 +204,26 @@ func (b *Box) renew(o *outage) {
 	}
 }
 
-// Lost says that the outage is not there any more: an Insert failed with Gone. The next writer announces anew. It does nothing for an
+// tryAgain is for how long an outage is kept for a transaction whose snapshot was from before it.
+const tryAgain = 5 * time.Second
+
+// Doubted says that an Insert failed with Gone. Where the outage is there all the same, the transaction's snapshot was from before it, and it
+// is kept for a while even if nothing needs it: a new one would be too young for the snapshot of the next try again.
+func (b *Box) Doubted(id int64) {
+	b.mu.Lock()
+	o := b.outage
+	if o == nil || o.id != id || o.removing != nil {
+		b.mu.Unlock()
+		return
+	}
+	o.holders++
+	ticket := &Ticket{box: b, outage: o}
+	b.mu.Unlock()
+	b.renew(o) // finds out whether it is there
+	time.AfterFunc(tryAgain, ticket.Done)
+}
+
+// Lost says that the outage is not there any more. The next writer announces anew. It does nothing for an
 // outage that is not the announced one.
 func (b *Box) Lost(id int64) {
 	b.mu.Lock()
