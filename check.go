@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
@@ -82,10 +81,10 @@ func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rul
 
 // outboxFindings says what the outbox lacks, where a rule needs one.
 func (e *engine) outboxFindings(ctx context.Context, q rules.Querier) ([]cachesync.Finding, error) {
-	if !slices.ContainsFunc(e.rules, func(r *rules.Rule) bool { return r.RedisDown == rules.Queue }) {
+	if !e.durable() {
 		return nil, nil
 	}
-	err := outbox.Check(ctx, q, outbox.DefaultSchema)
+	err := outbox.Check(ctx, q, e.cfg.Outbox)
 	lack, ok := errors.AsType[*outbox.MissingError](err)
 	if !ok {
 		return nil, err

@@ -196,6 +196,9 @@ func (e *engine) needs(set *rules.Set) cachesync.Needs {
 		n.Strict = n.Strict || strict
 		n.Queue = n.Queue || strict && r.RedisDown == rules.Queue
 		n.Refuse = n.Refuse || strict && r.RedisDown == rules.Refuse
+		if strict {
+			n.WaitReplicas = max(n.WaitReplicas, r.WaitReplicas)
+		}
 		for _, entry := range r.Entries {
 			n.Versioned = n.Versioned || entry.Format == rules.FormatVersioned
 		}

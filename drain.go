@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/wtcache/wtcache/cachesync"
 	"github.com/wtcache/wtcache/internal/outbox"
 )
 
@@ -41,13 +40,16 @@ func Drain(ctx context.Context, base driver.Connector, cfg Config) (Drained, err
 	if e.sync == nil {
 		return Drained{}, configErrorf("mode off names no Redis to drain to; use strict or eventual")
 	}
+	if e.cfg.Outbox == OutboxOff {
+		return Drained{}, configErrorf("there is no outbox to drain: it is off")
+	}
 	if err := e.hasOutbox(ctx, base); err != nil {
 		return Drained{}, err
 	}
 	db := sql.OpenDB(struct{ driver.Connector }{base}) // hides its Close: base is the caller's
 	defer db.Close()
 	box := outbox.New(outbox.Options{
-		DB: db, Settler: drainSettler{e.sync}, OnError: last.set, Logger: slog.New(slog.DiscardHandler),
+		DB: db, Schema: e.cfg.Outbox, Settler: drainSettler{settler{e.sync}}, OnError: last.set, Logger: slog.New(slog.DiscardHandler),
 	})
 	defer box.Close()
 	err = drainAll(ctx, box)
@@ -64,7 +66,7 @@ func (e *engine) hasOutbox(ctx context.Context, base driver.Connector) error {
 		return err
 	}
 	defer c.base.conn.Close()
-	return outbox.Check(ctx, c.querier(), outbox.DefaultSchema)
+	return outbox.Check(ctx, c.querier(), e.cfg.Outbox)
 }
 
 func drainAll(ctx context.Context, box *outbox.Box) error {
@@ -83,38 +85,10 @@ func drainAll(ctx context.Context, box *outbox.Box) error {
 	}
 }
 
-// drainSettler makes keys absent for Drain.
-type drainSettler struct{ client *cachesync.Client }
+// drainSettler always tries: whoever drains by hand wants that.
+type drainSettler struct{ settler }
 
-// Reachable is always true: whoever drains by hand wants it tried.
 func (drainSettler) Reachable() bool { return true }
-
-func (s drainSettler) Settle(ctx context.Context, d outbox.Debt) error {
-	if len(d.Keys) > 0 {
-		if err := s.client.Invalidate(ctx, d.Keys, ""); err != nil {
-			return err
-		}
-	}
-	for _, sweep := range d.Sweeps {
-		if err := s.sweep(ctx, sweep); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweep walks behind a token on the barrier, so that no reader fills what it has read before the walk.
-func (s drainSettler) sweep(ctx context.Context, sweep outbox.Sweep) error {
-	if sweep.Barrier != "" {
-		barrier, err := s.client.Fence(ctx, []string{sweep.Barrier})
-		if err != nil {
-			return err
-		}
-		defer barrier.Abort(ctx)
-	}
-	_, err := s.client.Sweep(ctx, sweep.Globs)
-	return err
-}
 
 // lastError keeps the latest of the errors that arise in the background.
 type lastError struct {

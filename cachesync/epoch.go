@@ -72,7 +72,7 @@ func (i *incarnation) oldest() int64 {
 func (p *peer) notice(who identity) {
 	for {
 		old := p.now.Load()
-		if old != nil && !old.deaf && old.who == who {
+		if old != nil && !old.deaf && old.who.is(who) {
 			return
 		}
 		next := &incarnation{who: who, met: steady(), first: old == nil}
@@ -128,7 +128,7 @@ func (s *peers) still(p *peer, before *incarnation) *incarnation {
 
 // same says whether no loss was noticed in between.
 func (i *incarnation) same(before *incarnation) bool {
-	return i == before || i != nil && before != nil && i.deaf == before.deaf && i.who == before.who
+	return i == before || i != nil && before != nil && i.deaf == before.deaf && i.who.is(before.who)
 }
 
 // kept says whether the server that gave an answer has lost nothing since.
@@ -248,7 +248,7 @@ func (c *Client) note(ctx context.Context, rdb redis.UniversalClient, p *peer, n
 		source = *o
 	}
 	cmd := redis.NewCmd(ctx, "eval", epochScript.source, 1, registry, now.who.String(), now.was,
-		source.system, source.timeline, c.o.LeaseLife.Milliseconds())
+		source.system, source.timeline, c.o.LeaseLife.Milliseconds(), now.who.aloneMillis())
 	if err := ask(ctx, onceCmd{cmd}); err != nil {
 		if isSilence(err) {
 			c.deaf(p, err)
@@ -315,6 +315,7 @@ func epochTimes(cmd *redis.Cmd) (e epochs, err error) {
 // settle makes an incarnation usable. Nothing is stored in a quarantine, so that what was
 // written nearly until its end is of before, however far two servers' clocks are apart.
 func (s *peers) settle(p *peer, now *incarnation, o *origin, e epochs, quarantine time.Duration) {
+	s.met.Store(true)
 	next := *now
 	next.noted, next.origin, next.was = true, o, ""
 	life := quarantine.Milliseconds()

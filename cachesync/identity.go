@@ -3,7 +3,9 @@ package cachesync
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -17,6 +19,24 @@ type identity struct {
 	// first replica comes, which changes no data.
 	virgin bool
 	master bool
+	// born is when it began, by steady and to the second above; 0 where that is not known. It
+	// is no part of who it is.
+	born int64
+}
+
+// is says whether both are the same.
+func (i identity) is(other identity) bool {
+	i.born, other.born = 0, 0
+	return i == other
+}
+
+// aloneMillis is for how long it has certainly been what it is, 0 where it may have been
+// another one's replica.
+func (i identity) aloneMillis() int64 {
+	if i.born == 0 || !i.virgin || !i.master {
+		return 0
+	}
+	return max(steady()-i.born, 0) / int64(time.Millisecond)
 }
 
 func (i identity) String() string { return i.run + ":" + i.replication }
@@ -40,6 +60,10 @@ func identityOf(info string) (i identity, ok bool) {
 			i.replication = value
 		case "master_replid2":
 			virgin = strings.Trim(value, "0") == ""
+		case "uptime_in_seconds":
+			if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+				i.born = steady() - seconds*int64(time.Second)
+			}
 		case "role":
 			i.master = value == "master"
 		}

@@ -228,7 +228,7 @@ func TestRegistryIsBounded(t *testing.T) {
 	server := testenv.NewRedis(t)
 	rdb := dial(t, server.URL)
 	ask := func(id, system, timeline string) []string {
-		texts, err := redis.NewScript(epochScript.source).Run(t.Context(), rdb, []string{Registry}, id, "", system, timeline, 0).StringSlice()
+		texts, err := redis.NewScript(epochScript.source).Run(t.Context(), rdb, []string{Registry}, id, "", system, timeline, 0, 0).StringSlice()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,4 +288,66 @@ func TestTimelineOfTheDatabase(t *testing.T) {
 		t.Errorf("a process that saw no failover served a lost commit: %+v", f)
 	}
 	mustHit(t, other, prefix+"1", "4")
+}
+
+// A replica that takes over may have a copy of a lease or a fence and lack what came after
+// them: whoever fills or applies under the copy stores an older row than the last commit's.
+func TestCopiesOfLeasesAndFencesStoreNothing(t *testing.T) {
+	server := testenv.NewRedis(t)
+	c, prefix := newTestClient(t, dial(t, server.URL), Options{}), testenv.KeyPrefix(t)
+	peer := c.peers.of(serverOf(c.rdb))
+	another := func() { peer.notice(identity{run: newToken(), replication: "1", master: true}) }
+
+	lease := c.Leases(t.Context(), []string{prefix + "1"}, wanted)[0]
+	another()
+	if ok, err := c.Fill(t.Context(), lease, entry(Envelope, "1", 0)); ok || err != nil || lease.State != LeaseGranted {
+		t.Errorf("a fill under the copy of a lease: %v, %v", ok, err)
+	}
+	fence := mustFence(t, c, prefix+"2")
+	another()
+	if r := fence.Apply(t.Context(), map[string]Entry{prefix + "2": entry(Envelope, "1", 5)}); r.Dropped != 1 {
+		t.Errorf("an apply under the copy of a fence: %+v", r)
+	}
+	fence = mustFence(t, c, prefix+"3")
+	fence.held[0].from.known = &incarnation{noted: true, who: identity{run: "before"}}
+	if err := fence.extend(); err != nil || !fence.held[0].bare {
+		t.Errorf("the renewal of a copy: %v, bare: %v", err, fence.held[0].bare)
+	}
+	fence.Abort(t.Context())
+}
+
+// A Redis that has run for long when the first program comes has lost nothing that anybody knew: a quarantine would only make
+// everybody's first minute slow. One that has just begun may have lost everything, its registry too.
+func TestTheFirstToAskOfAnOldServer(t *testing.T) {
+	server := testenv.NewRedis(t)
+	rdb := dial(t, server.URL)
+	ask := func(id string, alone int64) (age int64) {
+		t.Helper()
+		texts, err := redis.NewScript(epochScript.source).Run(t.Context(), rdb, []string{Registry}, id, "", "", "0", 0, alone).StringSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, _ := strconv.ParseInt(texts[0], 10, 64)
+		since, _ := strconv.ParseInt(texts[1], 10, 64)
+		return now - since
+	}
+	rdb.Del(t.Context(), Registry)
+	if age := ask("a", 60_000); age != 60_000 {
+		t.Errorf("a server that ran for a minute counts as %d ms old", age)
+	}
+	if age := ask("b", 60_000); age != 0 {
+		t.Errorf("a successor, which may lack anything, counts as %d ms old", age)
+	}
+	old := identity{run: "a", replication: "a", virgin: true, master: true, born: steady() - int64(time.Minute)}
+	if old.aloneMillis() < 60_000 {
+		t.Error("the time it has run does not count")
+	}
+	for _, other := range []identity{{born: 1, master: true}, {born: 1, virgin: true}, {virgin: true, master: true}} {
+		if other.aloneMillis() != 0 {
+			t.Errorf("%+v may have been a replica that lacks fences, and counts as old", other)
+		}
+	}
+	if !old.is(identity{run: "a", replication: "a", virgin: true, master: true, born: 7}) {
+		t.Error("a server is another one at every look: nothing would ever be served")
+	}
 }

@@ -21,6 +21,8 @@ type Needs struct {
 	Queue, Refuse bool
 	// Versioned: a rule stores its entries in Versioned.
 	Versioned bool
+	// WaitReplicas is the greatest number of replicas that a rule has its fences wait for.
+	WaitReplicas int
 	// AcceptEviction is the operator's word that fences may be evicted.
 	AcceptEviction bool
 	// FenceLife is that of Options.

@@ -126,7 +126,9 @@ const fullRights = "+eval +evalsha +info +scan +time +@read +@write"
 // A missing right must be named, with the ACL rule that mends it; which names an entry needs beside its key is what
 // nobody guesses.
 func TestInspectRights(t *testing.T) {
-	admin := dial(t, testenv.NewRedis(t).URL)
+	server := testenv.NewRedis(t)
+	server.Unvouched() // so that it is empty
+	admin := dial(t, server.URL)
 	url := "unix://USER:pass@" + admin.Options().Addr
 	for _, c := range []struct {
 		name, rules string
@@ -178,7 +180,7 @@ func TestInspectRights(t *testing.T) {
 // is told that all is well.
 func TestRightsCoverEveryCommand(t *testing.T) {
 	var known []string
-	for _, c := range slices.Concat(keyCommands, bareCommands) {
+	for _, c := range slices.Concat(keyCommands, bareCommands, [][]string{waitAsk}) {
 		known = append(known, c[0])
 	}
 	files, err := filepath.Glob("lua/*.lua")
@@ -202,7 +204,9 @@ func TestRightsCoverEveryCommand(t *testing.T) {
 // A server before 7.0 cannot be asked what a user may do: there each command is tried. What is tried must leave nothing behind, and
 // never touch a barrier, which may be in use.
 func TestRightsByTrying(t *testing.T) {
-	admin := dial(t, testenv.NewRedis(t).URL)
+	server := testenv.NewRedis(t)
+	server.Unvouched() // so that it is empty
+	admin := dial(t, server.URL)
 	try := func(rdb *redis.Client) *Server {
 		old := strings.Replace(rightsLua, "if redis.acl_check_cmd", "if nil", 1)
 		if old == rightsLua {
@@ -298,6 +302,13 @@ func TestInspectSentinelAndReplica(t *testing.T) {
 	}
 	if text := judged(cond, strictNeeds, "replicas"); !strings.Contains(text, "wait_replicas") {
 		t.Errorf("judged as %q", text)
+	}
+	waiting := strictNeeds
+	for waiting.WaitReplicas = 1; waiting.WaitReplicas <= 3; waiting.WaitReplicas++ {
+		text := judged(inspect(t, rdb, waiting), waiting, "replicas")
+		if few := waiting.WaitReplicas > 2; strings.HasPrefix(text, "error: ") != few {
+			t.Errorf("of two replicas a rule waits for %d: %q", waiting.WaitReplicas, text)
+		}
 	}
 	o.ReplicaOnly = true
 	replica := redis.NewFailoverClient(o)

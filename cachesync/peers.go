@@ -15,7 +15,8 @@ type peers struct {
 	floor    atomic.Int64
 	origin   atomic.Pointer[origin]
 	closed   atomic.Bool
-	off      bool // nothing is noticed, everything is trusted
+	met      atomic.Bool // some server is known
+	off      bool        // nothing is noticed, everything is trusted
 }
 
 // peer is what is known of one server.

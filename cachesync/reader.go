@@ -174,6 +174,9 @@ func (c *Client) leases(ctx context.Context, keys []string, w Wanted) (results [
 
 // expected is what is known of the server that a key's request will go to, nil for nothing.
 func (c *Client) expected(ctx context.Context, names siblings) *incarnation {
+	if !c.peers.met.Load() {
+		return nil // nor may a Cluster's client know any, and have to look for one
+	}
 	server := ""
 	switch r := c.rdb.(type) {
 	case *redis.ClusterClient:

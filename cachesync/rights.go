@@ -48,12 +48,15 @@ const undeclaredLua = `return redis.call('EXISTS', ARGV[1])`
 // keyCommands are all commands that scripts run on a key, each with arguments under which it leaves an absent key
 // absent; readers run some of them by themselves. HSET has none; the script undoes it.
 var keyCommands = [][]string{
-	{"del"}, {"exists"}, {"get"}, {"getrange", "0", "1"}, {"hdel", "f"}, {"hexists", "f"}, {"hget", "f"}, {"hgetall"}, {"hmget", "f"},
+	{"del"}, {"exists"}, {"get"}, {"getrange", "0", "1"}, {"hdel", "f"}, {"hexists", "f"}, {"hget", "f"}, {"hgetall"}, {"hkeys"}, {"hlen"}, {"hmget", "f"},
 	{"hset", "f", "1"}, {"mget"}, {"pexpire", "1"}, {"pexpireat", "1"}, {"set", "1", "XX", "PX", "1"}, {"type"},
 }
 
 // bareCommands are those without a key. CONFIG, CLUSTER and INFO are asked for, and done without where they are not to be had.
 var bareCommands = [][]string{{"evalsha", "0", "0"}, {"scan", "0"}, {"time"}, configAsk}
+
+// waitAsk is asked for where a rule has its fences wait.
+var waitAsk = []string{"wait", "0", "1"}
 
 var configAsk = []string{"config", "get", "save"}
 
@@ -69,11 +72,15 @@ func questions(needs Needs) []ask {
 	for _, words := range bareCommands {
 		all = append(all, ask{words: words})
 	}
+	if needs.WaitReplicas > 0 {
+		all = append(all, ask{words: waitAsk})
+	}
 	add := func(pattern, name string) {
 		for _, words := range keyCommands {
 			all = append(all, ask{pattern, slices.Concat(words[:1], []string{name}, words[1:])})
 		}
 	}
+	add(Registry+"*", Registry) // an old server is not to try it, nor the keys below: they are in use
 	probe := "wtcache-probe-" + newToken()
 	for _, glob := range needs.Globs {
 		key, ok := siblingsOf(sample(glob, probe))
@@ -90,7 +97,7 @@ func questions(needs Needs) []ask {
 		}
 	}
 	for _, name := range needs.Keys {
-		if key, ok := siblingsOf(name); ok { // barriers: an old server is not to try them, for they are in use
+		if key, ok := siblingsOf(name); ok {
 			add(key.key, key.key)
 			add(key.control, key.control)
 		}

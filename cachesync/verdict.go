@@ -332,11 +332,14 @@ func (j *judgement) persistence() {
 func (j *judgement) replicas() {
 	switch {
 	case j.Replicas == Unknown || j.Role != "master":
+	case j.Replicas < int64(j.needs.WaitReplicas):
+		j.say(Error, "replicas", fmt.Sprintf("a rule waits for %d replicas and %d follow this master", j.needs.WaitReplicas, j.Replicas),
+			"every write of such a rule counts as one while Redis is down", "add replicas, or lower wait_replicas")
 	case j.Replicas == 0 && j.topology == Sentinel:
 		j.say(Info, "replicas", "no replica follows the master, so Sentinel has none to promote", "while the master is down every write follows its rule's redis_down", "")
 	case j.Replicas == 0 && j.topology == Cluster:
 		j.say(Info, "replicas", "no replica follows this master", "while it is down, writes of its slots' keys follow their rule's redis_down", "")
-	case j.Replicas > 0:
+	case j.Replicas > 0 && j.needs.WaitReplicas == 0:
 		j.say(Info, "replicas", fmt.Sprintf("%d replicas follow; one that is promoted can lack the last writes", j.Replicas),
 			"after a failover wtcache's readers take no entry from before it and "+j.fillsNothing()+"; other programs that read Redis can be given rows that were already replaced",
 			"wait_replicas: 1 in a rule makes each fence wait for a replica, which keeps other programs from such rows")

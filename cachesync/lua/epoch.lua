@@ -8,6 +8,8 @@
 -- ARGV[3] -> the database that rows come from, empty where that is not known
 -- ARGV[4] -> the timeline that it was last seen on: 8 hex digits
 -- ARGV[5] -> for how many ms after a change of the timeline fills may show the old one
+-- ARGV[6] -> for how many ms the server has been what it is, at the least. A registry that knows
+--            no server is a new one, and this one's time is since then: nobody has missed it
 -- Returns {now, the identity's time, the source's time, the greatest timeline known of it},
 -- times as texts.
 local registry = KEYS[1]
@@ -34,8 +36,14 @@ local function known(field, otherwise)
   return otherwise
 end
 
+local fields = redis.call('HKEYS', registry)
+local function isSource(field) return string.sub(field, 1, 9) == 'postgres:' end
+local begun = string.format('%.0f', tonumber(now) - tonumber(ARGV[6]))
+for _, field in ipairs(fields) do
+  if not isSource(field) then begun = now end
+end
 local before = ARGV[2] ~= '' and redis.call('HGET', registry, ARGV[2])
-local since = known(ARGV[1], before or now)
+local since = known(ARGV[1], before or begun)
 if ARGV[3] == '' then
   bound(ARGV[1], '')
   return {now, since, '0', ''}
@@ -45,11 +53,11 @@ end
 -- one. On a greater timeline it may have lost commits whose entries are here.
 local prefix = 'postgres:' .. ARGV[3] .. ':'
 local latest, others = '', false
-for _, field in ipairs(redis.call('HKEYS', registry)) do
+for _, field in ipairs(fields) do
   if string.sub(field, 1, #prefix) == prefix then
     local timeline = string.sub(field, #prefix + 1)
     if latest == '' or tonumber(timeline, 16) > tonumber(latest, 16) then latest = timeline end
-  elseif string.sub(field, 1, 9) == 'postgres:' then
+  elseif isSource(field) then
     others = true
   end
 end

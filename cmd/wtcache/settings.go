@@ -14,9 +14,9 @@ import (
 
 // settings are the flags that say where everything is. They win over the DSN's own keys, which win over the environment.
 type settings struct {
-	dsn, redis, rules, mode string
-	acceptEviction          bool
-	redisTimeout            time.Duration
+	dsn, redis, rules, mode, outbox string
+	acceptEviction                  bool
+	redisTimeout                    time.Duration
 }
 
 func (s *settings) addTo(cmd *cobra.Command) {
@@ -25,6 +25,7 @@ func (s *settings) addTo(cmd *cobra.Command) {
 	flags.StringVar(&s.redis, "redis", "", "URL of Redis (default wtcache_redis of the DSN, else $WTCACHE_REDIS)")
 	flags.StringVar(&s.rules, "rules", "", "folder, file or glob of rule files (default wtcache_rules of the DSN, else $WTCACHE_RULES)")
 	flags.StringVar(&s.mode, "mode", "", "strict, eventual or off (default wtcache_mode of the DSN, else $WTCACHE_MODE, else strict)")
+	flags.StringVar(&s.outbox, "outbox", "", "schema of the outbox, or off (default wtcache_outbox of the DSN, else $WTCACHE_OUTBOX, else wtcache)")
 	flags.BoolVar(&s.acceptEviction, "accept-eviction", false, "as wtcache_eviction=accept: Redis may evict fences")
 	flags.DurationVar(&s.redisTimeout, "redis-timeout", 0, "deadline of a call to Redis (default wtcache_redis_timeout of the DSN, else $WTCACHE_REDIS_TIMEOUT)")
 }
@@ -63,6 +64,9 @@ func (s *settings) override(cfg *wtcache.Config) {
 	}
 	if s.mode != "" {
 		cfg.Mode = wtcache.Mode(s.mode)
+	}
+	if s.outbox != "" {
+		cfg.Outbox = s.outbox
 	}
 	if s.redisTimeout != 0 {
 		cfg.RedisTimeout = s.redisTimeout
