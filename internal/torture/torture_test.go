@@ -69,6 +69,7 @@ func TestNemesesAtRandom(t *testing.T) {
 
 // Another server takes a dead one's place.
 func TestFailovers(t *testing.T) {
+	t.Parallel()
 	for _, topology := range fleets {
 		t.Run(string(topology), func(t *testing.T) {
 			t.Parallel()
@@ -84,6 +85,7 @@ func TestFailovers(t *testing.T) {
 // The caches that everybody writes by hand are not true when their Redis cannot be reached for three seconds by those who
 // write. If this harness does not find that, what it finds of wtcache says nothing.
 func TestByHandIsStale(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{DualWrite, CacheAside} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
