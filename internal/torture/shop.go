@@ -47,15 +47,14 @@ type place struct{ table, row int }
 
 const rowsPerTable = 100
 
-func (p place) key() int            { return p.table*rowsPerTable + p.row }
-func (p place) name() string        { return tables[p.table].name }
-func (p place) code() string        { return codeOf(p.row) }
-func (p place) String() string      { return fmt.Sprintf("%s %d", p.name(), p.row) }
-func (p place) format() string      { return tables[p.table].format }
-func placeOf(key int) place         { return place{key / rowsPerTable, key % rowsPerTable} }
-func codeOf(row int) string         { return fmt.Sprintf("c%d", row) }
-func (p place) hasCode() bool       { return p.table == 0 }
-func (p place) before(o place) bool { return p.key() < o.key() }
+func (p place) key() int       { return p.table*rowsPerTable + p.row }
+func (p place) name() string   { return tables[p.table].name }
+func (p place) code() string   { return codeOf(p.row) }
+func (p place) String() string { return fmt.Sprintf("%s %d", p.name(), p.row) }
+func (p place) format() string { return tables[p.table].format }
+func placeOf(key int) place    { return place{key / rowsPerTable, key % rowsPerTable} }
+func codeOf(row int) string    { return fmt.Sprintf("c%d", row) }
+func (p place) hasCode() bool  { return p.table == 0 }
 
 // names are the row's keys in Redis.
 func (p place) names() []string {

@@ -37,7 +37,6 @@ type Worker struct {
 type book struct {
 	path string
 	read int64 // bytes
-	over bool  // its process is gone, and all was read
 }
 
 // errEnded says that a process has ended that nobody had killed.
