@@ -16,8 +16,15 @@ import (
 )
 
 // queued is a transaction's place in the outbox, from before its rows were written there until
-// its outcome is dealt with.
-type queued struct{ ticket *outbox.Ticket }
+// its outcome is dealt with. full: it has no rows of its own, since everything is owed.
+type queued struct {
+	ticket *outbox.Ticket
+	full   bool
+}
+
+// covers says whether the outbox has what the transaction owes. The process may have been
+// stopped for so long that others have settled everything before the commit.
+func (q *queued) covers() bool { return q != nil && (!q.full || q.ticket.Kept()) }
 
 func (q *queued) done() {
 	if q != nil {
@@ -152,7 +159,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 		return err
 	}
 	if ticket.Full() {
-		h.queued = &queued{ticket}
+		h.queued = &queued{ticket: ticket, full: true}
 		return nil
 	}
 	query, args := e.outbox.Insert(ticket.Outage(), h.owed.debt())
@@ -164,7 +171,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 		return err
 	}
 	crashPoint("queued")
-	h.queued = &queued{ticket}
+	h.queued = &queued{ticket: ticket}
 	e.stats.queued.Add(1)
 	return nil
 }
@@ -195,16 +202,38 @@ func (c *conn) past(st *step) *outbox.Ticket {
 
 // writePast runs a statement outside a transaction, under such a ticket.
 func (c *conn) writePast(ctx context.Context, st *step, r request, ticket *outbox.Ticket) (response, error) {
-	defer ticket.Done()
 	c.count(st)
+	reachable := c.reachable(ctx)
 	res, err := c.send(ctx, r.sql, r)
 	if err == nil && res.rows != nil {
 		res.rows, err = bufferRows(c, res.rows) // it commits when they are all there
 	}
-	if err == nil {
-		c.engine.stats.unfenced.Add(1)
-	}
+	c.endPast(ctx, appendTables(slices.Clone(st.coarse), st.table), c.statementOutcome(err, reachable), ticket)
 	return res, err
+}
+
+// endPast deals with the outcome of such a statement. In doubt it may still be under way, and the ticket
+// is kept for as long as a fence would be.
+func (c *conn) endPast(ctx context.Context, tables []*rules.Table, oc outcome, ticket *outbox.Ticket) {
+	if oc == outcomeAborted {
+		ticket.Done()
+		return
+	}
+	o := &owed{coarse: tables}
+	o.raiseFloors(ctx, oc == outcomeCommitted)
+	if oc == outcomeInDoubt {
+		c.engine.stats.inDoubt.Add(1)
+		c.engine.stats.doubtExpired.Add(1)
+		time.AfterFunc(c.engine.cfg.FenceLife, ticket.Done)
+		return
+	}
+	c.engine.stats.unfenced.Add(1)
+	if !ticket.Kept() {
+		for _, t := range tables {
+			c.engine.sync.OweSweep(t.Barrier, globsOf(t))
+		}
+	}
+	ticket.Done()
 }
 
 // unnamed makes a statement of ours leave nothing in the session.
