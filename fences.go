@@ -93,13 +93,13 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	case outcomeInDoubt:
 		h.engine.stats.inDoubt.Add(1)
 		h.owed.raiseFloors(ctx, false)
-		h.unqueue()
 		h.absentMeanwhile()
 		h.engine.doubts.add(h)
 	}
 }
 
 func (h *fences) apply(ctx context.Context) {
+	defer h.queued.done()
 	h.countUnfenced()
 	h.owe()
 	if h.keys != nil {
@@ -135,7 +135,7 @@ func (h *fences) countUnfenced() {
 // owe remembers what could not be fenced, to be made absent when Redis answers.
 func (h *fences) owe() {
 	e := h.engine
-	if h.queued != nil {
+	if h.queued.covers() {
 		return // committed with the transaction, or not at all
 	}
 	if h.keysOwed {
@@ -150,6 +150,7 @@ func (h *fences) owe() {
 
 // release gives the fences back after what is certainly no commit.
 func (h *fences) release(ctx context.Context) {
+	defer h.queued.done()
 	ctx = context.WithoutCancel(ctx)
 	if h.partial != nil {
 		h.partial.Abort(ctx)
@@ -171,6 +172,7 @@ func (h *fences) absentMeanwhile() {
 // finish is for a transaction that is over for certain and of which nobody knows how: no
 // payload is stored, and those of other writers who met this one are not, either.
 func (h *fences) finish(ctx context.Context) {
+	defer h.queued.done()
 	h.absentMeanwhile()
 	if h.keys != nil {
 		h.keys.Apply(ctx, nil)
@@ -183,6 +185,9 @@ func (h *fences) finish(ctx context.Context) {
 // have expired, since the COMMIT may land in between.
 func (h *fences) expire() {
 	h.leave()
+	if h.queued != nil { // what was queued may be everything, which must not be settled before the COMMIT
+		time.AfterFunc(h.engine.cfg.FenceLife, h.queued.done)
+	}
 	if h.keysOwed || h.coarseOwed || len(h.owed.eventual) > 0 {
 		h.absentMeanwhile()
 		time.AfterFunc(h.engine.cfg.FenceLife, h.absentMeanwhile) // harmless after the engine was closed

@@ -19,6 +19,7 @@ type outage struct {
 	queued   int64         // keys
 	filling  bool          // everything is being put into the outbox
 	full     bool          // everything is in it
+	mayHold  bool          // rows of it may be held back, even where putting them there seemed to fail
 	renewed  time.Time     // before the latest acknowledged word that this process is alive was sent
 	removing chan struct{} // closed when the removal under way is over; nil without one
 }
@@ -267,22 +268,22 @@ func (b *Box) withdraw(ctx context.Context) (none bool, err error) {
 		return o == nil, nil
 	}
 	removing := make(chan struct{})
-	full := o.full
+	held := o.mayHold
 	o.removing, o.full, o.filling, o.queued = removing, false, false, 0
 	b.mu.Unlock()
 	b.o.seams.at("withdrawing")
 	var gone int64
 	var left bool
-	if full {
-		err = b.release(ctx, b.text.release, o.id)
+	if held {
+		err = b.release(ctx, b.text.release, o.id) // which may have happened even if it seems to have failed
+		held = err != nil
 	}
-	held := full && err != nil
 	if err == nil {
 		gone, left, err = b.remove(ctx, b.text.remove, o.id)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o.removing, o.full, o.filling = nil, held, held
+	o.removing, o.mayHold = nil, held
 	close(removing)
 	if err != nil || gone == 0 && left {
 		return false, err
