@@ -197,8 +197,11 @@ func (c *conn) past(st *step) *outbox.Ticket {
 // capturesNothing says that a statement inside a transaction need not show its rows: every entry is owed. Should
 // that have changed by COMMIT, every entry of its tables becomes absent then, as after a coarse write.
 func (c *conn) capturesNothing(st *step) bool {
-	return c.inTx() && c.engine.mustQueue() && !st.anyRefuses() && c.engine.outbox.OwesAll()
+	return c.inTx() && !st.anyRefuses() && c.engine.owesAll()
 }
+
+// owesAll says that every entry will be made absent whatever is committed now.
+func (e *engine) owesAll() bool { return e.mustQueue() && e.outbox.OwesAll() }
 
 // anyRefuses says whether one of the tables is not to be written past Redis.
 func (st *step) anyRefuses() bool {
