@@ -152,8 +152,10 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 	if !st.quiet {
 		c.count(st)
 	}
-	switch st.action {
-	case actPrecise:
+	switch {
+	case st.action == actPrecise && c.capturesNothing(st):
+		c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
+	case st.action == actPrecise:
 		rows, err := c.querySpliced(ctx, st, r)
 		if err != nil && c.clientSide(err) && c.inTx() {
 			// pgx refused it unsent, in the words that it has for a query. The caller's own
@@ -170,7 +172,7 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 		}
 		n, err := c.drain(st, rows)
 		return response{result: driver.RowsAffected(n)}, err
-	case actPinned:
+	case st.action == actPinned:
 		keys, ok := c.resolve(st, r.args)
 		if !ok || len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
 			c.tx.coarse([]*rules.Table{st.table})

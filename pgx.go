@@ -294,9 +294,10 @@ func (c *conn) captured(version string) {
 }
 
 // locate asks the open transaction for its number where none came with captured rows:
-// coarse writes and pinned ones have none. Without a number nothing can be asked later.
+// coarse writes and pinned ones have none. Without a number nothing can be asked later, which
+// is not worth a round trip where every entry becomes absent anyhow.
 func (c *conn) locate(ctx context.Context) {
-	if c.pgx == nil || c.tx.xact.id != 0 || !c.inTx() {
+	if c.pgx == nil || c.tx.xact.id != 0 || !c.inTx() || c.engine.owesAll() {
 		return
 	}
 	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+rules.VersionSQL)

@@ -192,12 +192,25 @@ func (e *engine) everything() []outbox.Sweep {
 // past gives a ticket under which an autocommit statement may run as it is: Redis does not answer, and
 // every entry will be made absent when it does. nil where it may not.
 func (c *conn) past(st *step) *outbox.Ticket {
-	if !c.engine.mustQueue() || slices.ContainsFunc(append(slices.Clone(st.coarse), st.table), func(t *rules.Table) bool {
-		return t != nil && !queues(t.Rule)
-	}) {
+	if !c.engine.mustQueue() || st.anyRefuses() {
 		return nil
 	}
 	return c.engine.outbox.Full()
+}
+
+// capturesNothing says that a statement inside a transaction need not show its rows: every entry is owed. Should
+// that have changed by COMMIT, every entry of its tables becomes absent then, as after a coarse write.
+func (c *conn) capturesNothing(st *step) bool {
+	return c.inTx() && !st.anyRefuses() && c.engine.owesAll()
+}
+
+// owesAll says that every entry will be made absent whatever is committed now.
+func (e *engine) owesAll() bool { return e.mustQueue() && e.outbox.OwesAll() }
+
+// anyRefuses says whether one of the tables is not to be written past Redis.
+func (st *step) anyRefuses() bool {
+	refuses := func(t *rules.Table) bool { return t != nil && !queues(t.Rule) }
+	return refuses(st.table) || slices.ContainsFunc(st.coarse, refuses)
 }
 
 // writePast runs a statement outside a transaction, under such a ticket. Nothing is known of its rows.

@@ -75,6 +75,13 @@ func (b *Box) fullNow(o *outage) bool {
 	return age >= 0 && age < b.o.DeadAfter/2
 }
 
+// OwesAll says that a ticket would be Full now. It is a hint: ask the ticket.
+func (b *Box) OwesAll() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.outage != nil && b.fullNow(b.outage)
+}
+
 // Full gives a ticket that is Full, and that every reader knows of, without waiting; nil where there is none.
 func (b *Box) Full() *Ticket {
 	b.mu.Lock()
