@@ -83,3 +83,18 @@ func TestExploreFaults(t *testing.T) {
 		})
 	}
 }
+
+// Each rule of epochs is needed: without it a failover brings readers an old row.
+func TestExploreEpochRules(t *testing.T) {
+	server := exploreServer(t)
+	for name, off := range map[string]faults{
+		"a copied fence ends with its payload":              {copiesPay: true},
+		"what is stored while a server is young is trusted": {youngTrusted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			off.failover, off.crash, off.doubt, off.epochs, off.expiry = 1, 1, 1, true, outlive
+			run(t, server, Envelope, program{name: name, keys: oneKey, procs: preciseTeam, faults: off, props: allProperties, judged: true}).mustBreak(t)
+		})
+	}
+}

@@ -184,7 +184,9 @@ func (x *turn) begin(n *state) {
 		n.unit[u] = x.valueless(n.unit[u])
 	}
 	for i := range x.procs {
-		n.p[i].bare |= n.p[i].fencedUnits()
+		if !x.faults.copiesPay {
+			n.p[i].bare |= n.p[i].fencedUnits()
+		}
 	}
 }
 
