@@ -19,7 +19,8 @@ var epochScript = newBareScript(epochLua)
 
 // Registry is the key of the hash in which it is noted since when each server is known as
 // what it is now: a field for each identity ("run_id:master_replid") and for each source of
-// rows ("postgres:SYSTEM:TIMELINE"), whose value is the time in milliseconds by the server's
+// rows ("postgres:SYSTEM:TIMELINE"); it lies in database 0, where the user may SELECT that. A value
+// is the time in milliseconds by the server's
 // clock, 0 for always. It has no life, and at most 64 fields. In a Cluster each server has its
 // own, whose name goes on with ":{N}": the least number N whose slot the server has.
 const Registry = "wtcache:epochs"

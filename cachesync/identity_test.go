@@ -351,3 +351,16 @@ func TestTheFirstToAskOfAnOldServer(t *testing.T) {
 		t.Error("a server is another one at every look: nothing would ever be served")
 	}
 }
+
+// What a server lost it lost in all of its databases, and one that was not used before need
+// not be cold for what is known of the server.
+func TestRegistryIsTheServers(t *testing.T) {
+	server := testenv.NewRedis(t)
+	rdb := dial(t, server.URL, func(o *redis.Options) { o.DB = 7 })
+	c, key := newTestClient(t, rdb, Options{}), testenv.KeyPrefix(t)+"1"
+	store(t, c, key, entry(Envelope, "1", 5))
+	mustHit(t, c, key, "1")
+	if rdb.Exists(t.Context(), Registry).Val() != 0 || rdb.Exists(t.Context(), key).Val() != 1 {
+		t.Error("the registry lies beside the entries, or they beside it")
+	}
+}

@@ -13,6 +13,9 @@
 -- Returns {now, the identity's time, the source's time, the greatest timeline known of it},
 -- times as texts.
 local registry = KEYS[1]
+-- What a server loses it loses in all of its databases: there is one registry, in the first,
+-- unless the user may not go there. The caller's connection stays where it is.
+redis.pcall('SELECT', 0)
 local clock = redis.call('TIME')
 local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
 
