@@ -8,6 +8,10 @@ PARALLEL    ?= 6
 TIMEOUT     ?= 40m
 FUZZTIME    ?= 30s
 BENCHTIME   ?= 1s
+# Of "make torture": how long, how Redis is run (single, sentinel, cluster), and further arguments (-h lists them).
+TIME        ?= 10m
+TOPOLOGY    ?= single
+ARGS        ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The release of Go whose new driver interfaces are behind a build tag. The go command downloads it.
 GONEXT      ?= go1.27.0
@@ -61,6 +65,11 @@ fuzz: servers $(WITHSERVERS) ## every fuzz target for FUZZTIME (30s)
 .PHONY: explore
 explore: servers $(WITHSERVERS) ## every interleaving of the protocol's large programs (half an hour or more; docs/PROTOCOL.md)
 	@$(WITHSERVERS) -- $(GO) test -count=1 -v -parallel 1 -timeout 4h ./cachesync -run Explore -explore.long
+
+.PHONY: torture
+torture: servers ## everything that goes wrong in production, for TIME (10m) on TOPOLOGY (single); docs/TORTURE.md
+	@$(GO) build -o bin/torture ./internal/torture/cmd/torture
+	@bin/torture -time $(TIME) -topology $(TOPOLOGY) $(ARGS)
 
 .PHONY: bench
 bench: servers $(WITHSERVERS) ## every benchmark for BENCHTIME (1s)

@@ -102,7 +102,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 	e.stats.fenceFirst.Add(1)
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
-	o := &owed{strict: make(map[string]cachesync.Entry, len(keys))}
+	o := &owed{strict: make(map[string]cachesync.Entry, len(keys)), replicas: st.table.Rule.WaitReplicas}
 	for _, key := range keys {
 		o.strict[key] = cachesync.Entry{}
 	}

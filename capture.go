@@ -143,6 +143,7 @@ func (c *conn) record(st *step, hidden []driver.Value) {
 		ch.statement = c.tx.statements
 		c.tx.log = append(c.tx.log, ch)
 		c.seeXact(ch.xid, ch.version)
+		c.captured(ch.version)
 	}
 }
 
@@ -256,6 +257,7 @@ type owed struct {
 	tables   []string       // all that were written
 	xact     xact           // that commits it; asked for where the outcome is in doubt
 	floors   []*floor       // to be raised with the outcome
+	replicas int            // that must have the fences: the most that any rule waits for
 }
 
 func (o *owed) empty() bool {
@@ -295,6 +297,7 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	} else if ch.table.Rule.RedisDown == rules.Refuse && !slices.Contains(o.refusing, ch.table.Name.String()) {
 		o.refusing = append(o.refusing, ch.table.Name.String())
 	}
+	o.replicas = max(o.replicas, ch.table.Rule.WaitReplicas)
 	if ch.coarse {
 		return
 	}

@@ -83,6 +83,9 @@ type Config struct {
 	// key, before it reads the database itself: WaitForFill's default. 0 means
 	// DefaultFillWait; under 0 readers do not wait.
 	FillWait time.Duration
+	// AcceptEviction is the operator's word that Redis may evict fences. Without it a program with
+	// strict rules does not start on a Redis whose maxmemory-policy takes them: volatile-ttl and allkeys-*.
+	AcceptEviction bool
 	// MaxCapturedRows bounds the rows that one transaction keeps in memory. A
 	// transaction that writes more makes every entry of the rule absent instead;
 	// 0 means DefaultMaxCapturedRows.

@@ -53,6 +53,7 @@ func TestConfigFaultsAtOpen(t *testing.T) {
 		{"replica with keys of ours", good + " wtcache_read_replica='host=h wtcache_mode=off'", wtcache.ErrConfig, []string{"read replica", "wtcache_"}},
 		{"applied without a replica", good + " wtcache_read_replica_applied=true", wtcache.ErrConfig, []string{"wtcache_read_replica", "WTCACHE_READ_REPLICA"}},
 		{"applied in other words", good + " wtcache_read_replica_applied=yes", wtcache.ErrConfig, []string{"wtcache_read_replica_applied", `"yes"`, "true"}},
+		{"eviction in other words", good + " wtcache_eviction=yes", wtcache.ErrConfig, []string{"wtcache_eviction", `"yes"`, "accept"}},
 		{"bad escape in a URL", "postgres://h/d?wtcache_rules=%ZZ", wtcache.ErrConfig, []string{"wtcache_rules", "%ZZ"}},
 		{"missing folder", "wtcache_redis=redis://localhost:1 wtcache_rules=/nowhere/rules", wtcache.ErrRules, []string{"/nowhere/rules"}},
 		{"glob without a file", "wtcache_redis=redis://localhost:1 wtcache_rules=/nowhere/*.yaml", wtcache.ErrRules, []string{"/nowhere/*.yaml"}},
@@ -82,7 +83,7 @@ func TestConfigFaultsAtOpen(t *testing.T) {
 // clearEnvironment keeps the settings of whoever runs the tests out of them.
 func clearEnvironment(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"REDIS", "RULES", "MODE", "FENCE_LIFE", "REDIS_TIMEOUT", "MAX_CAPTURED_ROWS", "READ_REPLICA", "READ_REPLICA_APPLIED"} {
+	for _, name := range []string{"REDIS", "RULES", "MODE", "FENCE_LIFE", "REDIS_TIMEOUT", "MAX_CAPTURED_ROWS", "READ_REPLICA", "READ_REPLICA_APPLIED", "EVICTION"} {
 		t.Setenv("WTCACHE_"+name, "")
 	}
 }

@@ -33,6 +33,8 @@ type conn struct {
 	pgx    *pgx.Conn // nil where the base is not pgx
 	alone  bool      // the engine is this connection's own
 	server string    // its incarnation when the connection was opened; "" where not known
+	// origin is the database that its rows come from, as last seen; "" where not known.
+	origin origin
 	// snapshots: transactions are repeatable read or above unless they say otherwise.
 	snapshots bool
 
@@ -72,6 +74,11 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	}
 	if err := c.probe(ctx); err != nil {
 		return nil, err
+	}
+	if b.standIn == nil {
+		if err := e.redisIs.fit(ctx, c.gen.set); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.checkOutbox(ctx, c); err != nil {
 		return nil, err

@@ -38,6 +38,13 @@ var settings = map[string]func(*Config, string) error{
 		c.RedisTimeout, err = parseDuration(v)
 		return err
 	},
+	"wtcache_eviction": func(c *Config, v string) error {
+		if v != "accept" && v != "refuse" {
+			return fmt.Errorf("%q is neither refuse nor accept", v)
+		}
+		c.AcceptEviction = v == "accept"
+		return nil
+	},
 	"wtcache_max_captured_rows": func(c *Config, v string) (err error) {
 		c.MaxCapturedRows, err = parseCount(v)
 		return err
@@ -83,6 +90,11 @@ func parseDuration(v string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// ParseDSN takes wtcache's own settings out of a DSN, adds those of the environment that the DSN does not
+// hold, and gives the rest of the DSN for the base driver: what sql.Open("wtcache", dsn) makes of it.
+// The Config is not validated yet. Errors wrap ErrConfig.
+func ParseDSN(dsn string) (base string, cfg Config, err error) { return configFromDSN(dsn) }
 
 // configFromDSN takes wtcache's own settings out of a DSN and gives the rest,
 // byte for byte, for the base driver. Environment variables stand in for the

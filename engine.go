@@ -35,6 +35,7 @@ type engine struct {
 	outboxFits atomic.Bool
 	outboxDB   *sql.DB
 	sharesKeys bool
+	redisIs    *condition
 	stats      counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
@@ -49,6 +50,8 @@ type engine struct {
 	epochStart atomic.Int64 // Unix nanoseconds
 
 	said sync.Map // reasons that were logged once
+
+	nameless atomic.Bool // the database does not tell which it is
 
 	// Of the readers. readEpoch is the epoch of their latest look at the catalogue;
 	// catalogueMissed is when one waited for it in vain, by steady, 0 for never; looking: one
@@ -105,7 +108,7 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{cfg: cfg, log: cfg.Logger, loading: make(chan struct{}, 1)}
 	e.epochStart.Store(time.Now().UnixNano())
-	e.doubts = newDoubts(e)
+	e.doubts, e.redisIs = newDoubts(e), newCondition(e)
 	if cfg.Mode == ModeOff {
 		return e, nil
 	}
@@ -117,6 +120,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.redisIs.rdb = client
 	replica, err := e.redis(cfg.RedisReplica, cfg.RedisReplicaURL, openReplica)
 	if err != nil {
 		return nil, errors.Join(err, e.closeRedis())
@@ -161,6 +165,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.doubts.close() // before what it settles with
+	e.redisIs.close()
 	return errors.Join(e.sync.Close(), e.closeOutbox(), e.closeRedis(), e.standby.close())
 }
 

@@ -23,6 +23,9 @@ func ownRedis(t *testing.T) *testenv.RedisServer {
 // impatient is for a Redis that does not answer: the deadline is the default.
 func impatient(c *wtcache.Config) { c.RedisTimeout = 0 }
 
+// soonTrusting is for a Redis that begins anew, and is not trusted for the life of a fence.
+func soonTrusting(c *wtcache.Config) { c.RedisTimeout, c.FenceLife = 0, time.Second }
+
 // nowhere is a Redis that is not there.
 func nowhere(t *testing.T) string { return "unix://" + t.TempDir() + "/redis.sock" }
 
@@ -172,7 +175,7 @@ func TestFailureBetweenFenceAndApply(t *testing.T) {
 		for _, point := range []string{"fenced", "committed"} {
 			t.Run(o.name+"/"+point, func(t *testing.T) {
 				server := ownRedis(t)
-				l := newLedger(t, ledgerSetup{redis: server.URL, config: impatient})
+				l := newLedger(t, ledgerSetup{redis: server.URL, config: soonTrusting})
 				l.warm(1, 2, 3)
 				for i, w := range ways {
 					if point == "committed" && w.name != "Tx" && w.name != "fence first" {

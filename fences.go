@@ -51,7 +51,7 @@ func (h *fences) fenceKeys(ctx context.Context) (err error) {
 	if len(keys) == 0 {
 		return nil
 	}
-	h.keys, err = h.engine.sync.Fence(ctx, keys)
+	h.keys, err = h.engine.sync.FenceReplicated(ctx, keys, h.owed.replicas)
 	h.keysOwed = err != nil
 	return err
 }
@@ -64,9 +64,9 @@ func (h *fences) fenceCoarse(ctx context.Context) (err error) {
 	for _, t := range h.owed.coarse {
 		barriers = append(barriers, t.Barrier)
 	}
-	if h.barriers, err = h.engine.sync.Fence(ctx, barriers); err == nil {
+	if h.barriers, err = h.engine.sync.FenceReplicated(ctx, barriers, h.owed.replicas); err == nil {
 		crashPoint("barred")
-		_, err = h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...))
+		_, err = h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas)
 	}
 	h.coarseOwed = err != nil
 	return err
@@ -93,13 +93,13 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	case outcomeInDoubt:
 		h.engine.stats.inDoubt.Add(1)
 		h.owed.raiseFloors(ctx, false)
-		h.unqueue()
 		h.absentMeanwhile()
 		h.engine.doubts.add(h)
 	}
 }
 
 func (h *fences) apply(ctx context.Context) {
+	defer h.queued.done()
 	h.countUnfenced()
 	h.owe()
 	if h.keys != nil {
@@ -119,7 +119,7 @@ func (h *fences) lift(ctx context.Context) {
 	if h.barriers == nil || h.barriers.Lift(ctx) || h.coarseOwed {
 		return
 	}
-	if _, err := h.engine.sync.Sweep(ctx, globsOf(h.owed.coarse...)); err != nil {
+	if _, err := h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas); err != nil {
 		for _, t := range h.owed.coarse {
 			h.engine.sync.OweSweep(t.Barrier, globsOf(t))
 		}
@@ -135,7 +135,7 @@ func (h *fences) countUnfenced() {
 // owe remembers what could not be fenced, to be made absent when Redis answers.
 func (h *fences) owe() {
 	e := h.engine
-	if h.queued != nil {
+	if h.queued.covers() {
 		return // committed with the transaction, or not at all
 	}
 	if h.keysOwed {
@@ -150,6 +150,7 @@ func (h *fences) owe() {
 
 // release gives the fences back after what is certainly no commit.
 func (h *fences) release(ctx context.Context) {
+	defer h.queued.done()
 	ctx = context.WithoutCancel(ctx)
 	if h.partial != nil {
 		h.partial.Abort(ctx)
@@ -171,6 +172,7 @@ func (h *fences) absentMeanwhile() {
 // finish is for a transaction that is over for certain and of which nobody knows how: no
 // payload is stored, and those of other writers who met this one are not, either.
 func (h *fences) finish(ctx context.Context) {
+	defer h.queued.done()
 	h.absentMeanwhile()
 	if h.keys != nil {
 		h.keys.Apply(ctx, nil)
@@ -183,6 +185,9 @@ func (h *fences) finish(ctx context.Context) {
 // have expired, since the COMMIT may land in between.
 func (h *fences) expire() {
 	h.leave()
+	if h.queued != nil { // what was queued may be everything, which must not be settled before the COMMIT
+		time.AfterFunc(h.engine.cfg.FenceLife, h.queued.done)
+	}
 	if h.keysOwed || h.coarseOwed || len(h.owed.eventual) > 0 {
 		h.absentMeanwhile()
 		time.AfterFunc(h.engine.cfg.FenceLife, h.absentMeanwhile) // harmless after the engine was closed

@@ -236,20 +236,61 @@ func planIsOld(err error) bool {
 const incarnationSQL = "CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 150000 " +
 	"THEN extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time())::pg_catalog.text END"
 
-// introduce asks the server for its incarnation, "" where that is not to be had, and for the
-// isolation level that transactions begin with unless they say another. It costs a payload
-// after a lost COMMIT, or a hit on behalf of a transaction, and nothing else, so that no
-// connection fails for it.
+// introduce asks the server for its incarnation, "" where that is not to be had, for the
+// isolation level that transactions begin with unless they say another, and for the system
+// and timeline that rows come from. Not to know them costs a payload after a lost COMMIT, or a
+// hit on behalf of a transaction, or that commits which a failover has lost are noticed, and
+// nothing else, so that no connection fails for it.
 func (c *conn) introduce(ctx context.Context) {
 	if c.pgx == nil {
 		return
 	}
-	rows, err := askText(ctx, c.pgx.PgConn(), "SELECT "+incarnationSQL+", pg_catalog.current_setting('default_transaction_isolation')")
+	const question = "SELECT " + incarnationSQL + ", pg_catalog.current_setting('default_transaction_isolation')"
+	var rows [][]string
+	var err error
+	if !c.engine.nameless.Load() {
+		rows, err = askText(ctx, c.pgx.PgConn(), question+originSQL)
+	}
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+		c.engine.nameless.Store(true)
+	}
+	if c.engine.nameless.Load() {
+		c.engine.once("nameless", "the database does not tell its system identifier: that it lost commits in a failover goes unnoticed until entries' ttl has passed",
+			"error", err, "needs", "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role")
+		rows, err = askText(ctx, c.pgx.PgConn(), question+", NULL, NULL")
+	}
 	if err != nil || len(rows) != 1 {
 		c.snapshots = true
 		return
 	}
-	c.server, c.snapshots = rows[0][0], rows[0][1] == "repeatable read" || rows[0][1] == "serializable"
+	row := rows[0]
+	c.server, c.snapshots = row[0], row[1] == "repeatable read" || row[1] == "serializable"
+	c.comesFrom(origin{row[2], strings.ToLower(row[3])})
+}
+
+// originSQL asks for the system and, of a primary, the timeline.
+const originSQL = ", (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system())" +
+	", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END"
+
+// origin is a database, by its system identifier, on one of its timelines (8 hex digits in
+// lower case, "" for a standby).
+type origin struct{ system, timeline string }
+
+// comesFrom has entries distrusted that may show commits which a failover has lost: those
+// written before the database was on a greater timeline than any known.
+func (c *conn) comesFrom(o origin) {
+	c.origin = o
+	if o.timeline != "" && c.engine.sync != nil {
+		c.engine.sync.NewEpoch(o.system, o.timeline)
+	}
+}
+
+// captured notes the timeline that a row's version names: a connection to a standby lives on
+// when that is promoted.
+func (c *conn) captured(version string) {
+	if c.origin.system != "" && len(version) >= 8 && version[:8] != c.origin.timeline {
+		c.comesFrom(origin{c.origin.system, version[:8]})
+	}
 }
 
 // locate asks the open transaction for its number where none came with captured rows:

@@ -16,11 +16,15 @@ import (
 )
 
 // queued is a transaction's place in the outbox, from before its rows were written there until
-// its outcome is dealt with.
+// its outcome is dealt with. full: it has no rows of its own, since everything is owed.
 type queued struct {
 	ticket *outbox.Ticket
-	full   bool // nothing was written there: every entry is owed already, until the ticket is given back
+	full   bool
 }
+
+// covers says whether the outbox has what the transaction owes. The process may have been
+// stopped for so long that others have settled everything before the commit.
+func (q *queued) covers() bool { return q != nil && (!q.full || q.ticket.Kept()) }
 
 func (q *queued) done() {
 	if q != nil {
@@ -162,7 +166,7 @@ func (c *conn) queue(ctx context.Context, h *fences) error {
 	if _, err := c.sendText(ctx, query, request{args: c.unnamed(args), part: true}); err != nil {
 		ticket.Done()
 		if outbox.Gone(err) {
-			e.outbox.Lost(ticket.Outage())
+			e.outbox.Doubted(ticket.Outage())
 		}
 		return err
 	}
@@ -217,24 +221,32 @@ func (c *conn) writePast(ctx context.Context, st *step, r request, ticket *outbo
 	if err == nil && res.rows != nil {
 		res.rows, err = bufferRows(c, res.rows) // it commits when they are all there
 	}
-	h := &fences{
-		engine: c.engine, owed: &owed{coarse: appendTables(slices.Clone(st.coarse), st.table)},
-		queued: &queued{ticket: ticket, full: true}, coarseOwed: true, unfenced: true,
-	}
-	defer h.queued.done()
-	h.end(ctx, c.statementOutcome(err, reachable))
-	if err != nil {
-		return response{}, err
-	}
-	return res, nil
+	c.endPast(ctx, appendTables(slices.Clone(st.coarse), st.table), c.statementOutcome(err, reachable), ticket)
+	return res, err
 }
 
-// unqueue is for an outcome in doubt, of which the outbox does not know: the commit may land when all
-// that was owed meanwhile is settled. So it is owed by this process, now and again when the outcome is known.
-func (h *fences) unqueue() {
-	if h.queued != nil && h.queued.full {
-		h.queued = nil // whoever asked for the ticket gives it back
+// endPast deals with the outcome of such a statement. In doubt it may still be under way, and the ticket
+// is kept for as long as a fence would be.
+func (c *conn) endPast(ctx context.Context, tables []*rules.Table, oc outcome, ticket *outbox.Ticket) {
+	if oc == outcomeAborted {
+		ticket.Done()
+		return
 	}
+	o := &owed{coarse: tables}
+	o.raiseFloors(ctx, oc == outcomeCommitted)
+	if oc == outcomeInDoubt {
+		c.engine.stats.inDoubt.Add(1)
+		c.engine.stats.doubtExpired.Add(1)
+		time.AfterFunc(c.engine.cfg.FenceLife, ticket.Done)
+		return
+	}
+	c.engine.stats.unfenced.Add(1)
+	if !ticket.Kept() {
+		for _, t := range tables {
+			c.engine.sync.OweSweep(t.Barrier, globsOf(t))
+		}
+	}
+	ticket.Done()
 }
 
 // unnamed makes a statement of ours leave nothing in the session.

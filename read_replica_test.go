@@ -38,6 +38,12 @@ func newMirrored(t *testing.T, rule string) *mirrored {
 		cfg.RedisReplica = r
 	}
 	order(t, m.replica, "REPLICAOF", "127.0.0.1", port)
+	first := redisClient(t, m.primary.URL)
+	eventually(t, "the replica follows", func() bool {
+		far, replicas, err := replication(context.Background(), first)
+		return err == nil && far > 0 && replicas >= far
+	})
+	m.primary.Vouch() // a first replica gives the data another name
 	m.shelf = newShelf(t, s)
 	m.items, m.allowed = readerOf[item](t, m.db, "items"), readerOf[item](t, m.db, "items", wtcache.ReplicaAllowed())
 	m.inSync()

@@ -67,7 +67,6 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		held.release(ctx)
 		return refusal
 	}
-	defer held.queued.done()
 	crashPoint("fenced")
 	reachable := c.reachable(ctx)
 	err = send() // 3

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,15 +15,8 @@ import (
 // drift by some milliseconds in that time.
 const clockLife = 30 * time.Second
 
-// clocks knows the servers' clocks, each by the server's name. Ages are by the
-// clock that wrote the entry: those of two machines can differ by minutes. Safe
-// for concurrent use.
-type clocks struct {
-	byServer sync.Map // string to *clock
-	jump     atomic.Bool
-}
-
-// clock is what is known of one server's clock.
+// clock is what is known of one server's clock. Ages are by the clock that wrote the
+// entry: those of two machines can differ by minutes. Safe for concurrent use.
 type clock struct {
 	ahead    atomic.Int64 // of ours, in nanoseconds; ours runs steadily, whatever is done to the machine's
 	measured atomic.Int64 // our clock's time of the comparison, 0 for never
@@ -37,25 +29,16 @@ var started = time.Now()
 // steady is our own clock: never set, always forward.
 func steady() int64 { return int64(time.Since(started)) + 1 }
 
-func (s *clocks) of(server string) *clock {
-	if k, ok := s.byServer.Load(server); ok {
-		return k.(*clock)
-	}
-	k, _ := s.byServer.LoadOrStore(server, new(clock))
-	return k.(*clock)
-}
-
 // ClocksJump says that the servers' clocks are set while the client runs, as those of tests
 // are: they are compared anew for every age, which costs a round trip.
-func (c *Client) ClocksJump() { c.clocks.jump.Store(true) }
+func (c *Client) ClocksJump() { c.clocksJump.Store(true) }
 
 // age is how long ago a server wrote something, by its own clock. The first
 // question to a server costs a round trip; later comparisons are made beside the
 // readers. Where the server does not tell the time, it is this machine's clock.
-func (c *Client) age(ctx context.Context, server, key string, written time.Time) time.Duration {
-	k := c.clocks.of(server)
+func (c *Client) age(ctx context.Context, k *clock, key string, written time.Time) time.Duration {
 	switch measured := k.measured.Load(); {
-	case measured == 0 || c.clocks.jump.Load():
+	case measured == 0 || c.clocksJump.Load():
 		if c.compare(ctx, k, key); k.measured.Load() == 0 {
 			return max(time.Since(written), 0)
 		}

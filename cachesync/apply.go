@@ -50,7 +50,7 @@ func (f *Fence) Apply(ctx context.Context, entries map[string]Entry) Result {
 // payload is what a key gets: nothing where the fence was not continuous.
 func (f *Fence) payload(h *heldKey, entries map[string]Entry) encoded {
 	entry, ok := entries[h.names.key]
-	if !ok || h.bare || len(entry.Payload) == 0 {
+	if !ok || h.bare || len(entry.Payload) == 0 || !f.c.kept(h.from) {
 		return none("")
 	}
 	return f.c.encode(h.names.key, entry)
@@ -129,6 +129,9 @@ func (c *Client) ApplyCAS(ctx context.Context, entries map[string]Entry) {
 			continue
 		}
 		e := c.encode(key, entry)
+		if c.expected(ctx, names).quarantined() {
+			e.payload = nil
+		}
 		if e.version == "" {
 			// Without a version nothing can be compared: the key goes.
 			calls = append(calls, invalidateCall(names, ""))
@@ -167,16 +170,18 @@ func (c *Client) Invalidate(ctx context.Context, keys []string, version string) 
 			return err
 		}
 	}
-	_, err := c.invalidate(ctx, keys, version)
+	_, err := c.invalidate(ctx, keys, version, 0)
 	return err
 }
 
-// invalidate returns how many keys held anything.
-func (c *Client) invalidate(ctx context.Context, keys []string, version string) (met int, err error) {
+// invalidate returns how many keys held anything. So many replicas must have what it did.
+func (c *Client) invalidate(ctx context.Context, keys []string, version string, replicas int) (met int, err error) {
 	calls := make([]*call, 0, len(keys))
 	for _, key := range keys {
 		if names, ok := siblingsOf(key); ok {
-			calls = append(calls, invalidateCall(names, version))
+			k := invalidateCall(names, version)
+			k.replicas = replicas
+			calls = append(calls, k)
 		} else {
 			c.stats.Uncacheable.Add(1)
 		}

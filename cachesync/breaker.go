@@ -92,7 +92,7 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 	case gobreaker.StateClosed:
 		log.Info("redis answers again")
 		c.owed.nudge()
-		c.clocks.of(server).measured.Store(0) // it may be another machine now
+		c.peers.of(server).measured.Store(0) // it may be another machine now
 		c.regain(server)
 	}
 }

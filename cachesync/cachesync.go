@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,6 +60,9 @@ type Options struct {
 	// caller's path, and must not block. Default: slog.Default(), nothing.
 	Logger  *slog.Logger
 	OnError func(error)
+
+	// unnoticed is for tests that exchange what Redis holds: it is not asked who it is.
+	unnoticed bool
 }
 
 // BreakerOptions says when calls are refused without trying.
@@ -125,7 +129,10 @@ type Client struct {
 	single   bool   // the client is of one server, not of a Cluster
 	server   string // its name among the breakers, where it is
 	trust    *trust
-	clocks   clocks
+	peers    *peers
+	// ClocksJump was called.
+	clocksJump atomic.Bool
+	deafSeen   sync.Once // that a server does not say who it is is said once
 	// Whether the clients bound their reads and writes by the context.
 	primaryHonours, replicaHonours bool
 
@@ -170,6 +177,8 @@ func New(rdb redis.UniversalClient, o Options) (*Client, error) {
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.trust = newTrust()
 	c.owed = newOwed()
+	c.peers = &peers{off: o.unnoticed}
+	c.peers.watch(rdb)
 	c.breakers = newBreakers(o.Breaker, c.breakerChanged)
 	for _, text := range doubts(rdb) {
 		o.Logger.Warn(text)
@@ -187,6 +196,7 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.stop()
+	c.peers.closed.Store(true)
 	c.background.Wait()
 	c.handOverLast()
 	if n := c.Owed(); n > 0 && !already {

@@ -43,9 +43,17 @@ func once(ctx context.Context, args ...any) redis.Cmder {
 
 // reply is what came of one command of a request.
 type reply struct {
-	val    any
-	err    error
-	server string // that it was sent to
+	val any
+	err error
+	answerer
+}
+
+// answerer is who answered.
+type answerer struct {
+	peer *peer
+	// known is nil where it changed meanwhile who answers, or is not known: then the answer
+	// may be that of a server without a fence, or with old values.
+	known *incarnation
 }
 
 // run issues the calls, in chunks, and leaves each one's outcome in it. A
@@ -120,6 +128,7 @@ func (c *Client) outwait(ctx context.Context, calls []*call, end time.Time) {
 		if len(split) == 0 || !time.Now().Add(pause).Before(end) {
 			return
 		}
+		lookAround(c.rdb)
 		select {
 		case <-ctx.Done():
 			return
@@ -148,12 +157,12 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 	for i, k := range calls {
 		cmds[i] = once(ctx, k.command(full)...)
 	}
-	send := c.do
+	limit := c.o.Deadline
 	if calls[0].isReaders() {
-		send = c.read
+		limit = c.patience(ctx)
 	}
-	for i, r := range send(ctx, c.rdb, cmds) {
-		calls[i].val, calls[i].err, calls[i].server = r.val, r.err, r.server
+	for i, r := range c.doWithin(ctx, limit, c.rdb, cmds, replicasOf(calls)) {
+		calls[i].val, calls[i].err, calls[i].answerer = r.val, r.err, r.answerer
 		if r.err == nil && r.val == nil {
 			calls[i].err = errors.New("decode script answer: got nothing")
 		}
@@ -163,20 +172,25 @@ func (c *Client) issue(ctx context.Context, calls []*call, full bool) {
 // do sends commands as one request to each server that they belong to, side by
 // side, under the deadline and the servers' breakers. Its errors are raw.
 func (c *Client) do(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
-	return c.doWithin(ctx, c.o.Deadline, rdb, cmds)
+	return c.doWithin(ctx, c.o.Deadline, rdb, cmds, 0)
 }
 
 // read is do for a reader: it ends at half of what the caller has left, so that one who turns
 // to the database then still can.
 func (c *Client) read(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
-	limit := c.o.Deadline
-	if end, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(end)/2)
-	}
-	return c.doWithin(ctx, limit, rdb, cmds)
+	return c.doWithin(ctx, c.patience(ctx), rdb, cmds, 0)
 }
 
-func (c *Client) doWithin(ctx context.Context, limit time.Duration, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
+// patience is how long a reader waits for Redis.
+func (c *Client) patience(ctx context.Context) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(c.o.Deadline, time.Until(end)/2)
+	}
+	return c.o.Deadline
+}
+
+// doWithin also has as many replicas of each server acknowledge what it has done.
+func (c *Client) doWithin(ctx context.Context, limit time.Duration, rdb redis.UniversalClient, cmds []redis.Cmder, replicas int) []reply {
 	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	parts := partsOf(callCtx, rdb, cmds)
@@ -186,13 +200,13 @@ func (c *Client) doWithin(ctx context.Context, limit time.Duration, rdb redis.Un
 		}
 	}
 	if len(parts) == 1 {
-		return c.doPart(ctx, callCtx, rdb, parts[0])
+		return c.doPart(ctx, callCtx, rdb, parts[0], replicas)
 	}
 	replies := make([]reply, len(cmds))
 	var wg sync.WaitGroup
 	for _, p := range parts {
 		wg.Go(func() {
-			for i, r := range c.doPart(ctx, callCtx, rdb, p) {
+			for i, r := range c.doPart(ctx, callCtx, rdb, p, replicas) {
 				replies[p.at[i]] = r
 			}
 		})
@@ -206,11 +220,11 @@ const blameless = 20 * time.Millisecond
 
 // doPart sends the commands of one server. The caller's context tells whose
 // fault a failure is.
-func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, p part) []reply {
+func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, p part, replicas int) []reply {
 	var replies []reply
 	began := time.Now()
 	_, err := c.breakers.of(p.server).Execute(func() (struct{}, error) {
-		replies = c.exchange(ctx, rdb, p.cmds)
+		replies = c.identified(ctx, rdb, p, replicas)
 		for _, r := range replies {
 			if isOutage(r.err) {
 				lookAround(c.rdb) // rdb may be one server of the Cluster
@@ -228,10 +242,81 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 	if replies == nil {
 		replies = repeat(fmt.Errorf("%w: %w", ErrUnavailable, err), len(p.cmds))
 	}
+	return replies
+}
+
+// identified sends the commands of one server, to whom is known before and afterwards.
+func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p part, replicas int) []reply {
+	peer := c.peers.of(p.server)
+	if rdb == c.o.Replica {
+		known := c.copied(ctx, p)
+		replies := c.exchange(ctx, rdb, p.cmds, 0)
+		for i := range replies {
+			replies[i].answerer = answerer{peer, known}
+		}
+		return replies
+	}
+	to := rdb
+	if p.node != nil {
+		c.peers.watchNode(peer, p.node)
+		to = p.node
+	}
+	before, err := c.know(ctx, to, peer)
+	if err != nil {
+		return repeat(err, len(p.cmds))
+	}
+	if replicas > 0 {
+		rdb = to // WAIT is about what came over its own connection
+	}
+	var away *detours
+	if p.node != nil && rdb != to {
+		ctx, away = withDetours(ctx, peer)
+	}
+	began := steady()
+	replies := c.exchange(ctx, rdb, p.cmds, replicas)
+	known := c.peers.still(peer, before)
 	for i := range replies {
-		replies[i].server = p.server
+		replies[i].answerer = answerer{peer, known}
+		if away == nil {
+			continue
+		}
+		if by := away.answeredBy(p.cmds[i]); by != peer {
+			_, _ = c.know(ctx, by.client(), by) // without an answer it is not usable
+			replies[i].answerer = answerer{by, c.peers.since(by, began)}
+		}
 	}
 	return replies
+}
+
+// since gives who answered at a server that was not expected to, if there was nobody else
+// since the request began.
+func (s *peers) since(p *peer, began int64) *incarnation {
+	if s.off {
+		return anybody
+	}
+	if now := p.now.Load(); s.usable(now) && (now.first || now.met < began) {
+		return now
+	}
+	return nil
+}
+
+// copied is who answers at a replica, as far as that matters: what is not trusted at a
+// primary is not trusted at its replica, either.
+func (c *Client) copied(ctx context.Context, p part) *incarnation {
+	for _, at := range partsOf(ctx, c.rdb, p.cmds[:1]) {
+		var to redis.UniversalClient = c.rdb
+		if at.node != nil {
+			to = at.node
+		}
+		primary := c.peers.of(at.server)
+		if now := primary.now.Load(); c.peers.usable(now) || c.peers.off {
+			continue
+		}
+		if _, err := c.know(ctx, to, primary); err != nil || !c.peers.usable(primary.now.Load()) {
+			return nil
+		}
+	}
+	return &incarnation{noted: true, origin: c.peers.origin.Load(), floor: c.peers.floor.Load()}
 }
 
 // replicaOf goes before the name of a server whose replica is meant: it has a
@@ -253,14 +338,14 @@ func repeat(err error, n int) []reply {
 // bounds its socket reads by the context only if it was told to; for other
 // clients the request runs on and its outcome stays unknown, as with any
 // request that timed out.
-func (c *Client) exchange(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder) []reply {
+func (c *Client) exchange(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder, replicas int) []reply {
 	if c.honoursContext(rdb) || !c.begin() {
-		return send(ctx, rdb, cmds)
+		return sendAndWait(ctx, rdb, cmds, replicas)
 	}
 	done := make(chan []reply, 1)
 	go func() {
 		defer c.background.Done()
-		done <- send(ctx, rdb, cmds)
+		done <- sendAndWait(ctx, rdb, cmds, replicas)
 	}()
 	select {
 	case replies := <-done:

@@ -15,6 +15,9 @@ var (
 	// caller's own cancelled context is not one of them.
 	ErrUnavailable = errors.New("wtcache: redis is unavailable")
 
+	// ErrReplicas is wrapped by the error of a fence that too few replicas have acknowledged.
+	ErrReplicas error = replicasError{}
+
 	// ErrClosed is returned by Fence after Close.
 	ErrClosed = errors.New("wtcache: cachesync client is closed")
 
@@ -33,6 +36,14 @@ var (
 	// ErrDebtsLost is reported by Close when invalidations were still owed.
 	ErrDebtsLost = errors.New("wtcache: owed invalidations were lost")
 )
+
+// replicasError is one that counts as a reply: the server answers.
+type replicasError struct{}
+
+func (replicasError) Error() string {
+	return "wtcache: too few replicas have acknowledged a fence (wait_replicas)"
+}
+func (replicasError) RedisError() {}
 
 // FenceError says which keys could not be fenced. Nothing may be committed
 // under the protocol after it. Tokens that may have got through stay on their
@@ -130,8 +141,11 @@ func isOutage(err error) bool {
 	return redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "MASTERDOWN")
 }
 
-// isMoving says that the keys of a call lie on two servers just now.
-func isMoving(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN") }
+// isMoving says that the keys of a call lie on two servers just now, or on another one than
+// it was sent to and nobody has followed the redirect.
+func isMoving(err error) bool {
+	return err != nil && (redis.HasErrorPrefix(err, "TRYAGAIN") || redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "ASK"))
+}
 
 func isNoScript(err error) bool {
 	return err != nil && (errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT"))

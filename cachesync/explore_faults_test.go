@@ -36,6 +36,10 @@ var faultTable = []faultRow{
 		faults: faults{restart: 1, crash: 1, quarantine: true, expiry: outlive}, holds: allProperties},
 	{name: "failover to an older state", teams: mixedTeams,
 		faults: faults{failover: 1}, breaks: allProperties},
+	{name: "failover to an older state, with epochs and a quarantine", teams: mixedTeams,
+		faults: faults{failover: 1, crash: 1, doubt: 1, epochs: true, expiry: outlive}, holds: allProperties},
+	{name: "failover to an older state, with epochs and a quarantine, late requests", teams: [][]process{{lockFirstWriter, fenceFirstWriter, aReader}},
+		faults: faults{failover: 1, late: 1, epochs: true, expiry: outlive}, holds: allProperties},
 	{name: "failover, WAIT on the fence, within a token's life", teams: [][]process{preciseTeam},
 		faults: faults{failover: 1, crash: 1, wait: true}, holds: allProperties},
 	{name: "failover, WAIT on the fence, with renewals", teams: [][]process{preciseTeam},
@@ -76,6 +80,21 @@ func TestExploreFaults(t *testing.T) {
 					run(t, server, Envelope, p).mustBreak(t)
 				}
 			}
+		})
+	}
+}
+
+// Each rule of epochs is needed: without it a failover brings readers an old row.
+func TestExploreEpochRules(t *testing.T) {
+	server := exploreServer(t)
+	for name, off := range map[string]faults{
+		"a copied fence ends with its payload":              {copiesPay: true},
+		"what is stored while a server is young is trusted": {youngTrusted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			off.failover, off.crash, off.doubt, off.epochs, off.expiry = 1, 1, 1, true, outlive
+			run(t, server, Envelope, program{name: name, keys: oneKey, procs: preciseTeam, faults: off, props: allProperties, judged: true}).mustBreak(t)
 		})
 	}
 }

@@ -66,7 +66,13 @@ type faults struct {
 	waitWalks bool // and a walk goes on when the replica has what it did
 	// waitRenewals: a renewal counts when the replica has it.
 	waitRenewals bool
-	quarantine   bool // a young Redis grants no lease, and its fences are dirty
+	quarantine   bool // a young Redis grants no lease, and its fences end without a payload
+	// epochs: who has taken over is young, too, and what it holds from before, or is given
+	// while it is young, is not trusted. Whose fence it has from before ends it without a payload.
+	epochs bool
+	// Rules of epochs, switched off: whose fence was copied ends it with its payload; what is
+	// stored while the server is young is trusted.
+	copiesPay, youngTrusted bool
 }
 
 // program is what is explored.
@@ -313,6 +319,9 @@ func (x *turn) step(n *state, who int, what string, args ...any) {
 func (x *turn) exec(n *state, r request) string {
 	res := x.run(r, n.unit[r.unit])
 	n.unit[r.unit] = res.after
+	if x.faults.epochs && n.young > 0 && !x.faults.youngTrusted {
+		n.unit[r.unit] = x.valueless(res.after)
+	}
 	if x.named {
 		x.journal = append(x.journal, played{r, res.answer})
 	}

@@ -110,7 +110,7 @@ func newMachine(t testing.TB, server *testenv.RedisServer, format Format, mutati
 	})
 	names, _ := siblingsOf("row:1")
 	m := &machine{
-		t: t, rdb: rdb, close: func() { rdb.Close(); exploreDBs <- db }, client: newTestClient(t, rdb, Options{Deadline: time.Minute, FenceLife: time.Hour}),
+		t: t, rdb: rdb, close: func() { rdb.Close(); exploreDBs <- db }, client: newTestClient(t, rdb, Options{Deadline: time.Minute, FenceLife: time.Hour, unnoticed: true}),
 		format: format, names: names, scripts: mutants(t, mutations),
 
 		ids: make(map[string]unitID), numbers: make(map[request]uint16), memo: make(map[remembered]result),
@@ -219,7 +219,7 @@ func (m *machine) call(r request) *call {
 		if r.op == opLeaseNew {
 			schema = noSchema
 		}
-		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, Wanted{Format: m.format, Schema: schema})
+		k = leaseCall(m.names, &fresh, leaseTicks*tickLength, Wanted{Format: m.format, Schema: schema}, 0)
 		k.args[0] = nonceName(r.who, r.try)
 	case opFill:
 		k = fillCall(m.names, nonceName(r.who, r.try), m.payload(r, fillVersion))

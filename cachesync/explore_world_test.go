@@ -171,5 +171,43 @@ func (x *turn) replica() {
 	n = x.fork()
 	n.failover--
 	n.unit, n.mail = n.copy, [2]uint16{}
+	if x.faults.epochs {
+		x.begin(n)
+	}
 	x.step(n, -1, "failover to the replica")
+}
+
+// begin is what the clients make of a Redis that others' data may be missing from.
+func (x *turn) begin(n *state) {
+	n.young = fenceTicks
+	for u := range n.unit {
+		n.unit[u] = x.valueless(n.unit[u])
+	}
+	for i := range x.procs {
+		if !x.faults.copiesPay {
+			n.p[i].bare |= n.p[i].fencedUnits()
+		}
+	}
+}
+
+// valueless is what is left of a unit whose value is not trusted.
+func (m *machine) valueless(id unitID) unitID {
+	for place := 0; place < len(m.units[id].names); {
+		if place == m.units[id].control {
+			place++
+			continue
+		}
+		id = m.without(id, place)
+	}
+	return id
+}
+
+// fencedUnits are those that a token was ever put on.
+func (l *local) fencedUnits() (units uint8) {
+	for u := range uint8(maxUnits) {
+		if l.attempts(u) > 0 {
+			units |= 1 << u
+		}
+	}
+	return units
 }

@@ -82,7 +82,7 @@ func (x *turn) fence(i int, u uint8) {
 		if x.faults.wait {
 			n.copy = n.unit
 		}
-		x.distrust(n, u)
+		x.distrust(n, i, u)
 		x.remember(n, x.off.positionNotOfFence, n.clock)
 		x.fencedSoFar(i, l)
 	}
@@ -112,10 +112,10 @@ func (x *turn) fence(i int, u uint8) {
 	}
 }
 
-// distrust is the client's part of a quarantine: a fence of a young Redis is dirty from the start.
-func (x *turn) distrust(n *state, u uint8) {
+// distrust is the client's part of a quarantine: a fence of a young Redis ends without a payload.
+func (x *turn) distrust(n *state, i int, u uint8) {
 	if n.young > 0 {
-		x.exec(n, request{op: opInvalidate, unit: u})
+		n.p[i].bare |= 1 << u
 	}
 }
 
@@ -288,7 +288,7 @@ func (x *turn) refence(i int, u uint8) {
 		if x.faults.wait {
 			n.copy = n.unit
 		}
-		x.distrust(n, u)
+		x.distrust(n, i, u)
 	}, func(n *state) {
 		// The next renewal asks for the token that was sent, whether it has arrived or not.
 		n.p[i].attempt(u)

@@ -17,6 +17,8 @@ import (
 type Fence struct {
 	c    *Client
 	held []*heldKey
+	// replicas must have what the fence and its renewals write.
+	replicas int
 
 	mu    sync.Mutex // guards done and timer; nothing is sent under it
 	done  bool
@@ -35,6 +37,9 @@ type heldKey struct {
 	// bare: the token was once found gone, so another writer may have come and
 	// gone unseen, and this one's payload is no longer known to be the last.
 	bare bool
+	// from is who acknowledged the newest token. bare is also set where that server is
+	// young, or is no more the one that it was.
+	from answerer
 }
 
 // tokens are what a writer has put on a key: the newest, and those of earlier
@@ -60,15 +65,22 @@ func (t *tokens) mint() string {
 //
 // The context bounds the call alone, not the fence.
 func (c *Client) Fence(ctx context.Context, keys []string) (*Fence, error) {
+	return c.FenceReplicated(ctx, keys, 0)
+}
+
+// FenceReplicated is Fence, and counts a key as fenced only when so many replicas of its
+// server have acknowledged the fence: a failover to one of them keeps it. Renewals are held
+// to the same. With fewer than that the error wraps ErrReplicas, and ErrUnavailable.
+func (c *Client) FenceReplicated(ctx context.Context, keys []string, replicas int) (*Fence, error) {
 	if c.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	f := &Fence{c: c, held: c.hold(keys)}
+	f := &Fence{c: c, held: c.hold(keys), replicas: replicas}
 	if len(f.held) == 0 {
 		return f, nil
 	}
 	start := time.Now()
-	failed, err := c.acquire(ctx, f.held)
+	failed, err := c.acquire(ctx, f.held, replicas)
 	if err == nil && time.Since(start) >= c.o.FenceLife {
 		failed, err = f.held, fmt.Errorf("%w: fencing took longer than a fence lives", ErrUnavailable)
 	}
@@ -98,26 +110,33 @@ func (c *Client) hold(keys []string) []*heldKey {
 }
 
 // acquire puts a fresh token on each key, and once more under another token
-// where a connection broke: pooled connections die unseen behind proxies. It
-// returns the keys without an acknowledgement.
-func (c *Client) acquire(ctx context.Context, keys []*heldKey) (failed []*heldKey, err error) {
-	failed, err = c.tryAcquire(ctx, keys)
+// where a connection broke: pooled connections die unseen behind proxies; and where
+// it is not known who acknowledged. It returns the keys without an acknowledgement.
+func (c *Client) acquire(ctx context.Context, keys []*heldKey, replicas int) (failed []*heldKey, err error) {
+	failed, err = c.tryAcquire(ctx, keys, replicas)
 	if err != nil && worthAnotherTry(ctx, err) {
-		failed, err = c.tryAcquire(ctx, failed)
+		failed, err = c.tryAcquire(ctx, failed, replicas)
 	}
 	c.stats.Fences.Add(int64(len(keys) - len(failed)))
 	c.stats.FenceFailures.Add(int64(len(failed)))
 	return failed, err
 }
 
-func (c *Client) tryAcquire(ctx context.Context, keys []*heldKey) (failed []*heldKey, err error) {
+func (c *Client) tryAcquire(ctx context.Context, keys []*heldKey, replicas int) (failed []*heldKey, err error) {
 	calls := make([]*call, len(keys))
 	for i, h := range keys {
 		calls[i] = fenceCall(h.names, &h.tokens, c.o.FenceLife)
+		calls[i].replicas = replicas
 	}
 	c.run(ctx, calls...)
 	for i, k := range calls {
-		if _, e := k.number(); e != nil {
+		_, e := k.number()
+		if e == nil && k.known == nil {
+			e = errChanged
+		}
+		keys[i].from = k.answerer
+		keys[i].bare = keys[i].bare || e == nil && k.known.quarantined()
+		if e != nil {
 			failed = append(failed, keys[i])
 			if err == nil {
 				err = e
@@ -132,6 +151,8 @@ func (c *Client) tryAcquire(ctx context.Context, keys []*heldKey) (failed []*hel
 func worthAnotherTry(ctx context.Context, err error) bool {
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errChanged):
+		return callerGone(ctx) == nil
 	case callerGone(ctx) != nil, isReply(err), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests),
 		errors.As(err, &timeout) && timeout.Timeout():
@@ -197,6 +218,7 @@ func (f *Fence) extend() error {
 	calls := make([]*call, len(f.held))
 	for i, h := range f.held {
 		calls[i] = renewCall(h.names, h.tokens.own, f.c.o.FenceLife)
+		calls[i].replicas = f.replicas
 	}
 	f.c.run(f.c.ctx, calls...)
 	var gone []*heldKey
@@ -205,7 +227,10 @@ func (f *Fence) extend() error {
 		switch there, err := k.number(); {
 		case err != nil:
 			failure = err
-		case there == 1:
+		case there == 1 && f.c.kept(f.held[i].from):
+			f.c.stats.Renewals.Add(1)
+		case there == 1: // a copy of the token, at a server that may have lost others
+			f.held[i].bare = true
 			f.c.stats.Renewals.Add(1)
 		default:
 			f.held[i].bare = true
@@ -215,7 +240,7 @@ func (f *Fence) extend() error {
 	if len(gone) == 0 || f.ended() {
 		return failure
 	}
-	missing, err := f.c.acquire(f.c.ctx, gone)
+	missing, err := f.c.acquire(f.c.ctx, gone, f.replicas)
 	f.c.stats.Refenced.Add(int64(len(gone) - len(missing)))
 	return errors.Join(failure, err)
 }

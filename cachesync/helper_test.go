@@ -66,6 +66,18 @@ func shared(t testing.TB) (*Client, string) {
 	return newTestClient(t, dial(t, testenv.RealRedis(t)), Options{}), testenv.KeyPrefix(t) + "1"
 }
 
+// vouch notes in a registry that a server has always been what it is: else it would be in quarantine.
+func vouch(t testing.TB, rdb *redis.Client, registry string) {
+	t.Helper()
+	who, ok := identityOf(rdb.Info(t.Context(), "server").Val() + "\n" + rdb.Info(t.Context(), "replication").Val())
+	if !ok {
+		t.Fatal("INFO does not say who answers")
+	}
+	if err := rdb.HSet(t.Context(), registry, who.String(), 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func entry(format Format, payload string, n int) Entry {
 	return Entry{Payload: []byte(payload), Version: version(n), Schema: testSchema, TTL: time.Minute, Format: format}
 }

@@ -13,6 +13,7 @@ const (
 	otherSchemaUnfit unfit = iota
 	damagedUnfit
 	outlivedUnfit
+	distrustedUnfit
 	unfits
 )
 
@@ -20,11 +21,12 @@ var unfitTexts = [unfits]string{
 	"an entry of another schema or format counts as absent: readers make room for their own",
 	"a damaged entry counts as absent: its checksum does not fit its payload",
 	"an entry is older than its rule's ttl and counts as absent: the ttl was lowered, or something kept it alive",
+	"an entry is older than what Redis, or the database, lost in a restart or failover, and counts as absent: it may show a row as it was before a commit that Redis knows nothing of, or one that the database has lost",
 }
 
 // judge counts what a reader found and says whether it is of use. texts are those
-// of decode, none where the key is absent.
-func (c *Client) judge(ctx context.Context, names siblings, texts []string, server string, w Wanted) Found {
+// of decode, none where the key is absent; from is known.
+func (c *Client) judge(ctx context.Context, names siblings, texts []string, from answerer, w Wanted) Found {
 	if len(texts) == 0 {
 		c.stats.Misses.Add(1)
 		return Found{}
@@ -38,7 +40,12 @@ func (c *Client) judge(ctx context.Context, names siblings, texts []string, serv
 		c.stats.ChecksumMismatches.Add(1)
 		c.say(damagedUnfit, names.key)
 	default:
-		age := c.age(ctx, server, names.key, value.WrittenAt)
+		if from.known.distrusts(value) {
+			c.stats.Distrusted.Add(1)
+			c.say(distrustedUnfit, names.key)
+			break
+		}
+		age := c.age(ctx, &from.peer.clock, names.key, value.WrittenAt)
 		if c.young(age, value.Payload, names.key, w) {
 			c.stats.Hits.Add(1)
 			c.stats.Ages.add(age)

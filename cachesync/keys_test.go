@@ -153,6 +153,7 @@ func TestOnACluster(t *testing.T) {
 	})
 	t.Cleanup(func() { rdb.Close() })
 	eventually(t, "the cluster is up", func() bool { return rdb.Set(t.Context(), "up", "1", 0).Err() == nil })
+	vouch(t, node, Registry+":{0}")
 	c := newTestClient(t, rdb, Options{})
 	var keys []string
 	for _, format := range allFormats {

@@ -56,10 +56,10 @@ func (c *Client) look(ctx context.Context, rdb redis.UniversalClient, key string
 			list = append(list, r.val)
 		}
 	}
-	if !c.trust.since(trusted, replies[0].server) {
-		return Found{Err: errNotTrusted}
+	if err := c.mistrust(trusted, replies[0].answerer); err != nil {
+		return Found{Err: err}
 	}
-	return c.judge(ctx, names, textsOf(list, w.Format), replies[0].server, w)
+	return c.judge(ctx, names, textsOf(list, w.Format), replies[0].answerer, w)
 }
 
 // lookOne are the commands that read one key.
@@ -141,10 +141,10 @@ func (c *Client) follow(ctx context.Context, names []siblings, w Wanted) []Found
 		switch {
 		case err != nil:
 			found[i].Err = err
-		case !c.trust.since(trusted, k.server):
-			found[i].Err = errNotTrusted
+		case c.mistrust(trusted, k.answerer) != nil:
+			found[i].Err = c.mistrust(trusted, k.answerer)
 		default:
-			found[i] = c.judge(ctx, names[i], texts, k.server, w)
+			found[i] = c.judge(ctx, names[i], texts, k.answerer, w)
 		}
 	}
 	return found
@@ -226,8 +226,8 @@ func (q question) command(ctx context.Context, names []siblings, format Format) 
 // answer shares a reply out among its keys.
 func (c *Client) answer(ctx context.Context, q question, r reply, trusted uint64, names []siblings, w Wanted, found []Found) {
 	err := notAbsent(ctx, r)
-	if err == nil && !c.trust.since(trusted, r.server) {
-		err = errNotTrusted
+	if err == nil {
+		err = c.mistrust(trusted, r.answerer)
 	}
 	list, _ := r.val.([]any)
 	each := len(list) / len(q.at)
@@ -236,7 +236,7 @@ func (c *Client) answer(ctx context.Context, q question, r reply, trusted uint64
 			found[i].Err = err
 			continue
 		}
-		found[i] = c.judge(ctx, names[i], textsOf(list[j*each:(j+1)*each], w.Format), r.server, w)
+		found[i] = c.judge(ctx, names[i], textsOf(list[j*each:(j+1)*each], w.Format), r.answerer, w)
 	}
 }
 

@@ -262,7 +262,7 @@ func TestAgeIsByTheServersClock(t *testing.T) {
 	if f := c.Look(t.Context(), key, Wanted{Schema: testSchema}); !f.Hit || f.Age > patience {
 		t.Fatalf("%+v", f)
 	}
-	server := c.clocks.of(serverOf(c.rdb))
+	server := c.peers.of(serverOf(c.rdb))
 	if server.measured.Load() == 0 {
 		t.Fatal("the server was not asked for its time")
 	}
@@ -381,7 +381,7 @@ func TestReplica(t *testing.T) {
 			t.Errorf("%v: the primary has %+v", format, f)
 		}
 		for _, request := range sent.take() {
-			if !strings.Contains("mget hmget time hello client", request) {
+			if !strings.Contains("mget hmget time hello info client", request) {
 				t.Errorf("%v: the replica was sent %s", format, request)
 			}
 		}

@@ -264,6 +264,7 @@ func TestTooManyDebtsBecomeASweep(t *testing.T) {
 	if err := c.WaitOwed(ctx); err != nil {
 		t.Fatal(err)
 	}
+	direct.Del(t.Context(), Registry)
 	if left := direct.Keys(t.Context(), "*").Val(); len(left) != 0 {
 		t.Errorf("left stale: %v", left)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Wanted says what a reader understands, and how old it takes it.
@@ -82,6 +84,7 @@ type LeaseResult struct {
 
 	names siblings
 	nonce string
+	from  answerer // whose lease it is
 }
 
 // Get reads a key in one round trip: a GET (Plain: two in one pipeline; Hash: an
@@ -115,7 +118,7 @@ func (c *Client) Leases(ctx context.Context, keys []string, w Wanted) []LeaseRes
 	for i, at := range damaged {
 		again[i] = keys[at]
 	}
-	_, err := c.invalidate(ctx, again, "")
+	_, err := c.invalidate(ctx, again, "", 0)
 	second, _ := c.leases(ctx, again, w)
 	for i, at := range damaged {
 		if results[at] = second[i]; err != nil && second[i].Err == nil {
@@ -130,6 +133,7 @@ func (c *Client) Leases(ctx context.Context, keys []string, w Wanted) []LeaseRes
 func (c *Client) leases(ctx context.Context, keys []string, w Wanted) (results []LeaseResult, damaged []int) {
 	results = make([]LeaseResult, len(keys))
 	calls, at := make([]*call, 0, len(keys)), make([]int, 0, len(keys))
+	var unused []LeaseResult
 	for i, key := range keys {
 		names, ok := siblingsOf(key)
 		if !ok {
@@ -137,21 +141,54 @@ func (c *Client) leases(ctx context.Context, keys []string, w Wanted) (results [
 			continue
 		}
 		results[i].names = names
-		calls, at = append(calls, leaseCall(names, &results[i].nonce, c.o.LeaseLife, w)), append(at, i)
+		known := c.expected(ctx, names)
+		if known.quarantined() {
+			c.stats.Quarantined.Add(1)
+			continue
+		}
+		calls, at = append(calls, leaseCall(names, &results[i].nonce, c.o.LeaseLife, w, known.oldest())), append(at, i)
 	}
 	trusted := c.trust.now()
 	c.run(ctx, calls...)
 	for j, k := range calls {
 		result := &results[at[j]]
-		if k.err == nil && !c.trust.since(trusted, k.server) {
-			k.err = errNotTrusted
+		if k.err == nil {
+			k.err = c.mistrust(trusted, k.answerer)
+		}
+		if k.err == nil && k.known.quarantined() {
+			c.stats.Quarantined.Add(1)
+			unused = append(unused, LeaseResult{names: result.names, nonce: result.nonce})
+			result.nonce = ""
+			continue
 		}
 		if c.granted(ctx, k, w, result); result.State == leaseDamaged {
 			result.State = LeaseBypass
 			damaged = append(damaged, at[j])
 		}
 	}
+	if len(unused) > 0 {
+		c.Release(ctx, unused...)
+	}
 	return results, damaged
+}
+
+// expected is what is known of the server that a key's request will go to, nil for nothing.
+func (c *Client) expected(ctx context.Context, names siblings) *incarnation {
+	if !c.peers.met.Load() {
+		return nil // nor may a Cluster's client know any, and have to look for one
+	}
+	server := ""
+	switch r := c.rdb.(type) {
+	case *redis.ClusterClient:
+		node, err := r.MasterForKey(ctx, names.control)
+		if err != nil {
+			return nil
+		}
+		server = node.Options().Addr
+	default:
+		server = serverOf(c.rdb)
+	}
+	return c.peers.of(server).now.Load()
 }
 
 // leaseDamaged is a lease's answer that holds a value of no use.
@@ -172,7 +209,7 @@ func (c *Client) granted(ctx context.Context, k *call, w Wanted, result *LeaseRe
 	switch texts[0] {
 	case "value":
 		w.MaxAge = 0 // the script has judged it, with the very clock that counts
-		found := c.judge(ctx, result.names, texts[1:], k.server, w)
+		found := c.judge(ctx, result.names, texts[1:], k.answerer, w)
 		if !found.Hit {
 			result.State = leaseDamaged
 			return
@@ -181,7 +218,7 @@ func (c *Client) granted(ctx context.Context, k *call, w Wanted, result *LeaseRe
 		return
 	case "granted":
 		c.stats.LeasesGranted.Add(1)
-		result.State, result.nonce = LeaseGranted, nonce
+		result.State, result.nonce, result.from = LeaseGranted, nonce, k.answerer
 		return
 	case "foreign":
 		c.foreign(result.names)
@@ -229,6 +266,11 @@ func (c *Client) Fills(ctx context.Context, fills []Filling) (filled []bool, err
 			continue
 		}
 		e, wrong := f.Entry.encode(fillVersion)
+		if !c.kept(f.Lease.from) {
+			// The lease was one of a server that has lost data since.
+			c.stats.Quarantined.Add(1)
+			e.payload = nil
+		}
 		switch {
 		case wrong != nil:
 			err = wrong

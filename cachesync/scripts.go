@@ -79,9 +79,12 @@ type call struct {
 	// a token goes out once.
 	fresh func()
 
-	val    any
-	err    error
-	server string // that it was sent to
+	// replicas must have what it did, or it has failed.
+	replicas int
+
+	val any
+	err error
+	answerer
 }
 
 func (s *script) on(names siblings, args ...any) *call {
@@ -195,13 +198,14 @@ func abortCall(names siblings, tokens *tokens) *call {
 	return k
 }
 
-// leaseCall asks for the value or a lease; nonce holds the one last issued.
-func leaseCall(names siblings, nonce *string, life time.Duration, w Wanted) *call {
+// leaseCall asks for the value or a lease; nonce holds the one last issued. A value that was
+// written before the floor, in ms by the server's clock, counts as absent.
+func leaseCall(names siblings, nonce *string, life time.Duration, w Wanted, floor int64) *call {
 	oldest := "0"
 	if w.oldest() > 0 {
 		oldest = millis(w.oldest())
 	}
-	k := leaseScript.on(names, "", millis(life), w.Format.String(), w.Schema, oldest)
+	k := leaseScript.on(names, "", millis(life), w.Format.String(), w.Schema, oldest, floor)
 	mint := func() { *nonce = newToken(); k.args[0] = *nonce }
 	k.fresh = mint
 	mint()

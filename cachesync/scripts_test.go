@@ -42,7 +42,7 @@ func (s *scene) encoded(n int) encoded {
 func (s *scene) fence(t *tokens, life time.Duration) { s.do(fenceCall(s.names, t, life)) }
 
 func (s *scene) lease() {
-	s.do(leaseCall(s.names, &s.nonce, time.Minute, Wanted{Format: s.format, Schema: testSchema}))
+	s.do(leaseCall(s.names, &s.nonce, time.Minute, Wanted{Format: s.format, Schema: testSchema}, 0))
 }
 
 // states are reached by the scripts themselves.
@@ -100,10 +100,10 @@ var actions = map[string]func(*scene) *call{
 	"apply none": func(s *scene) *call { return applyCall(s.names, &s.mine, none("")) },
 	"abort":      func(s *scene) *call { return abortCall(s.names, &s.mine) },
 	"lease": func(s *scene) *call {
-		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: testSchema})
+		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: testSchema}, 0)
 	},
 	"lease, schema": func(s *scene) *call {
-		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: foreignSchema})
+		return leaseCall(s.names, new(string), time.Minute, Wanted{Format: s.format, Schema: foreignSchema}, 0)
 	},
 	"fill":             func(s *scene) *call { return fillCall(s.names, s.nonce, s.fill()) },
 	"release":          func(s *scene) *call { return releaseCall(s.names, s.nonce) },
@@ -294,7 +294,7 @@ func TestTokensExpireByTheServersClock(t *testing.T) {
 	s.do(abortCall(names, &s.mine))
 	s.fence(new(tokens), time.Millisecond)
 	eventually(t, "a reader may fill again", func() bool {
-		return s.do(leaseCall(names, new(string), time.Minute, Wanted{Schema: testSchema})) == "granted"
+		return s.do(leaseCall(names, new(string), time.Minute, Wanted{Schema: testSchema}, 0)) == "granted"
 	})
 }
 

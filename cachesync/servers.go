@@ -33,7 +33,8 @@ func doubts(rdb redis.UniversalClient) (texts []string) {
 // part is what a request has for one server: commands, and where each stands
 // in the request.
 type part struct {
-	server string // "" where there is only one
+	server string        // "" where there is only one
+	node   *redis.Client // of a Cluster; nil where it is not known
 	cmds   []redis.Cmder
 	at     []int
 }
@@ -50,16 +51,16 @@ func partsOf(ctx context.Context, rdb redis.UniversalClient, cmds []redis.Cmder)
 	var parts []part
 	index := make(map[string]int)
 	for i, cmd := range cmds {
-		server := ""
+		server, at := "", (*redis.Client)(nil)
 		// Without an answer nothing is known of any server: the request will say so.
 		if node, err := cluster.MasterForKey(ctx, keyOf(cmd)); err == nil {
-			server = node.Options().Addr
+			server, at = node.Options().Addr, node
 		}
 		n, known := index[server]
 		if !known {
 			n = len(parts)
 			index[server] = n
-			parts = append(parts, part{server: server})
+			parts = append(parts, part{server: server, node: at})
 		}
 		parts[n].cmds = append(parts[n].cmds, cmd)
 		parts[n].at = append(parts[n].at, i)

@@ -33,6 +33,8 @@ type Stats struct {
 	ChecksumMismatches int64 // damaged values, read as absent
 	Outlived           int64 // values older than any is ever meant to get, read as absent
 	TooOld             int64 // values older than their reader took, read as absent
+	Distrusted         int64 // values of before a loss of Redis or the database, read as absent
+	Quarantined        int64 // leases not asked for, or not used, since the server is young
 	Untrusted          int64 // servers that answer again and may not be served from yet, now
 	Ages               Ages  // of the values that were served
 	ForeignKeys        int64 // leases refused: the key holds another Redis type that is not ours
@@ -66,6 +68,7 @@ type counters struct {
 	OwedDegraded, ForeignKeys            atomic.Int64
 	OwedHandedOver                       atomic.Int64
 	Outlived, TooOld                     atomic.Int64
+	Distrusted, Quarantined              atomic.Int64
 	Ages                                 ageCounters
 }
 
@@ -88,6 +91,7 @@ func (c *Client) Stats() Stats {
 		UnfencedApplies: s.UnfencedApplies.Load(), OwedDegraded: s.OwedDegraded.Load(),
 		OwedHandedOver: s.OwedHandedOver.Load(),
 		ForeignKeys:    s.ForeignKeys.Load(), Outlived: s.Outlived.Load(), TooOld: s.TooOld.Load(),
+		Distrusted: s.Distrusted.Load(), Quarantined: s.Quarantined.Load(),
 		Untrusted: c.trust.closed(), Ages: s.Ages.load(),
 	}
 }

@@ -27,6 +27,12 @@ const scanCount = 500
 // servers, or whose server does: where slots move, or a server failed over or
 // began anew meanwhile, Sweep returns an error that wraps ErrUnavailable.
 func (c *Client) Sweep(ctx context.Context, globs []string) (touched int, err error) {
+	return c.SweepReplicated(ctx, globs, 0)
+}
+
+// SweepReplicated is Sweep, and fails where fewer than so many replicas of a server have
+// acknowledged what it has done: a failover to one of them keeps it.
+func (c *Client) SweepReplicated(ctx context.Context, globs []string, replicas int) (touched int, err error) {
 	if len(globs) == 0 {
 		return 0, nil
 	}
@@ -35,7 +41,7 @@ func (c *Client) Sweep(ctx context.Context, globs []string) (touched int, err er
 		return 0, err
 	}
 	for walk := range 2 {
-		n, err := c.walk(ctx, globs)
+		n, err := c.walk(ctx, globs, replicas)
 		touched += n
 		if err != nil {
 			return touched, err
@@ -52,11 +58,11 @@ func (c *Client) Sweep(ctx context.Context, globs []string) (touched int, err er
 	return touched, nil
 }
 
-func (c *Client) walk(ctx context.Context, globs []string) (int, error) {
+func (c *Client) walk(ctx context.Context, globs []string, replicas int) (int, error) {
 	var touched atomic.Int64
 	err := c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
 		for _, glob := range globs {
-			n, err := c.walkNode(ctx, node, glob)
+			n, err := c.walkNode(ctx, node, glob, replicas)
 			touched.Add(int64(n))
 			if err != nil {
 				return fmt.Errorf("sweep %q: %w", glob, err)
@@ -83,7 +89,7 @@ func (c *Client) eachMaster(ctx context.Context, fn func(context.Context, redis.
 	return err
 }
 
-func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob string) (touched int, err error) {
+func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob string, replicas int) (touched int, err error) {
 	cursor := "0"
 	for {
 		names, next, err := c.scan(ctx, node, cursor, glob)
@@ -91,7 +97,7 @@ func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob 
 			return touched, err
 		}
 		if keys := owned(names, glob); len(keys) > 0 {
-			n, err := c.invalidate(ctx, keys, "")
+			n, err := c.invalidate(ctx, keys, "", replicas)
 			touched += n
 			if err != nil {
 				return touched, err

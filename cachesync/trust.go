@@ -12,6 +12,21 @@ import (
 // not known yet whether it holds what was committed meanwhile.
 var errNotTrusted = errors.Join(ErrUnavailable, errors.New("it answers again, and what was written meanwhile may not have reached it yet"))
 
+// errChanged is the error of a read whose answer may be that of a server that has lost
+// data, and is not known yet.
+var errChanged = errors.Join(ErrUnavailable, errors.New("it is not known yet who answers there, and what data it has lost"))
+
+// mistrust is an error where what was answered may not be used.
+func (c *Client) mistrust(start uint64, from answerer) error {
+	switch {
+	case from.known == nil:
+		return errChanged
+	case !c.trust.since(start, from.peer.name):
+		return errNotTrusted
+	}
+	return nil
+}
+
 // trust says from which servers may be served. Without Options.Recovered from all.
 // It is safe for concurrent use.
 //

@@ -81,6 +81,7 @@ func (d *decoder) addRuleFields(known map[string]fieldFunc, r *Rule) {
 	known["redis_down"] = func(n ast.Node, path string) {
 		d.choose(n, path, redisDowns, func(s string) { r.RedisDown = RedisDown(s) })
 	}
+	known["wait_replicas"] = func(n ast.Node, path string) { d.count(n, path, maxReplicas, &r.WaitReplicas) }
 	known["capture"] = func(n ast.Node, path string) { d.choose(n, path, captures, func(string) {}) }
 	known["version"] = d.version
 	known["negative_ttl"] = func(n ast.Node, path string) { d.negativeTTL(r, n, path) }

@@ -446,3 +446,20 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// A number of replicas that is taken for another one makes writes fail, or a failover lose fences.
+func TestWaitReplicas(t *testing.T) {
+	const head = "table: users\nkey: \"user:{id}\"\n"
+	if r := loadOne(t, head); r.WaitReplicas != 0 {
+		t.Errorf("by default: %d", r.WaitReplicas)
+	}
+	if r := loadOne(t, head+"wait_replicas: 2\n"); r.WaitReplicas != 2 {
+		t.Errorf("got %d", r.WaitReplicas)
+	}
+	for _, text := range []string{"-1", "10", "1.5", "two", "'2'", "99999999999999999999"} {
+		_, err := Load(fstest.MapFS{"rule.yaml": {Data: []byte(head + "wait_replicas: " + text + "\n")}})
+		if err == nil || !strings.Contains(err.Error(), "wait_replicas") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

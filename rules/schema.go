@@ -33,6 +33,9 @@ type File struct {
 	// What a write does when Redis cannot be reached before the commit: queue commits and
 	// owes the keys, refuse fails the write.
 	RedisDown string `json:"redis_down,omitempty" jsonschema:"enum=queue,enum=refuse,default=queue"`
+	// How many replicas of Redis must have a fence before the commit, from 0 to 9. With
+	// fewer the write counts as one while Redis is down.
+	WaitReplicas int `json:"wait_replicas,omitempty" jsonschema:"default=0,minimum=0,maximum=9"`
 	// How written rows are captured.
 	Capture string `json:"capture,omitempty" jsonschema:"enum=returning,default=returning"`
 	// What orders the writes of a row.

@@ -84,8 +84,10 @@ type Rule struct {
 	Shared      []*Template // `invalidate:` keys that several rows share
 	Consistency Consistency
 	RedisDown   RedisDown
-	NegativeTTL time.Duration // for how long "no such row" is cached; 0: it is not
-	Read        ReadDefaults
+	// WaitReplicas is how many replicas of Redis must have a fence before COMMIT; 0: none.
+	WaitReplicas int
+	NegativeTTL  time.Duration // for how long "no such row" is cached; 0: it is not
+	Read         ReadDefaults
 
 	// Pos is where `table` is named; pos holds the other places by their path in
 	// the file ("entries[0].key", "via[1]", "invalidate[0]", "entries[0].columns[2]").

@@ -139,6 +139,27 @@ func (d *decoder) duration(n ast.Node, path string) (time.Duration, Pos, bool) {
 	return 0, at, false
 }
 
+// maxReplicas bounds `wait_replicas`.
+const maxReplicas = 9
+
+// count decodes a small whole number.
+func (d *decoder) count(n ast.Node, path string, most int, use *int) {
+	fix := fmt.Sprintf("write a whole number from 0 to %d", most)
+	at := d.place(n)
+	d.pos[path] = at
+	number, ok := d.resolve(n).(*ast.IntegerNode)
+	if !ok {
+		d.faultf(at, fix, "`%s` is no whole number", leaf(path))
+		return
+	}
+	v, err := strconv.Atoi(number.Token.Value)
+	if err != nil || v < 0 || v > most {
+		d.faultf(at, fix, "`%s` is out of bounds: %s", leaf(path), number.Token.Value)
+		return
+	}
+	*use = v
+}
+
 // jitter decodes "10%" or 0.1.
 func (d *decoder) jitter(e *Entry, n ast.Node, path string) {
 	const fix = "write 0% to 50%, or 0 to 0.5"

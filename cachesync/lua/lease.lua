@@ -6,6 +6,7 @@
 -- ARGV[3] -> format: envelope, plain, hash, versioned
 -- ARGV[4] -> schema that the reader understands
 -- ARGV[5] -> the greatest age in ms that the reader takes, 0 for any
+-- ARGV[6] -> the earliest time of writing that it trusts, in ms, 0 for any
 -- Returns {'value', …} with what the reader of the format decodes; {'granted'};
 -- {'bypass', 'fence'} or {'bypass', 'lease'} under a fence or another's lease; {'foreign'}
 -- where the key (or the pointer, in format versioned) holds what is not ours and no string.
@@ -35,9 +36,10 @@ local function parts(format)
   return {value}, schema, written
 end
 
--- aged says whether what was written then is older than the reader takes.
-local function aged(written, oldest)
-  return oldest > 0 and now - (tonumber(written) or 0) > oldest
+-- aged says whether what was written then is older than the reader takes or trusts.
+local function aged(written, oldest, floor)
+  local time = tonumber(written) or 0
+  return oldest > 0 and now - time > oldest or time < floor
 end
 
 -- foreign says whether the key, or the pointer in its format, is in use for something
@@ -50,7 +52,7 @@ local function foreign(format)
 end
 
 local texts, schema, written = parts(ARGV[3])
-if texts and schema == ARGV[4] and not aged(written, tonumber(ARGV[5])) then return {'value', unpack(texts)} end
+if texts and schema == ARGV[4] and not aged(written, tonumber(ARGV[5]), tonumber(ARGV[6])) then return {'value', unpack(texts)} end
 if foreign(ARGV[3]) then return {'foreign'} end
 remove()
 local state = control()

@@ -67,6 +67,13 @@ func NewHistory(initial int) *History {
 	return h
 }
 
+// HistoryOf gives a history that was taken down elsewhere, with all its times, of keys that have this value at first, or Absent.
+func HistoryOf(initial int, ops []Op) *History {
+	h := NewHistory(initial)
+	h.ops = append(h.ops, ops...)
+	return h
+}
+
 // Now is the time in nanoseconds since the history began, by the monotonic clock.
 func (h *History) Now() int64 { return int64(time.Since(h.began)) }
 

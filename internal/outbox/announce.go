@@ -19,6 +19,7 @@ type outage struct {
 	queued   int64         // keys
 	filling  bool          // everything is being put into the outbox
 	full     bool          // everything is in it
+	mayHold  bool          // rows of it may be held back, even where putting them there seemed to fail
 	renewed  time.Time     // before the latest acknowledged word that this process is alive was sent
 	removing chan struct{} // closed when the removal under way is over; nil without one
 }
@@ -204,7 +205,26 @@ func (b *Box) renew(o *outage) {
 	}
 }
 
-// Lost says that the outage is not there any more: an Insert failed with Gone. The next writer announces anew. It does nothing for an
+// tryAgain is for how long an outage is kept for a transaction whose snapshot was from before it.
+const tryAgain = 5 * time.Second
+
+// Doubted says that an Insert failed with Gone. Where the outage is there all the same, the transaction's snapshot was from before it, and it
+// is kept for a while even if nothing needs it: a new one would be too young for the snapshot of the next try again.
+func (b *Box) Doubted(id int64) {
+	b.mu.Lock()
+	o := b.outage
+	if o == nil || o.id != id || o.removing != nil {
+		b.mu.Unlock()
+		return
+	}
+	o.holders++
+	ticket := &Ticket{box: b, outage: o}
+	b.mu.Unlock()
+	b.renew(o) // finds out whether it is there
+	time.AfterFunc(tryAgain, ticket.Done)
+}
+
+// Lost says that the outage is not there any more. The next writer announces anew. It does nothing for an
 // outage that is not the announced one.
 func (b *Box) Lost(id int64) {
 	b.mu.Lock()
@@ -248,22 +268,22 @@ func (b *Box) withdraw(ctx context.Context) (none bool, err error) {
 		return o == nil, nil
 	}
 	removing := make(chan struct{})
-	full := o.full
+	held := o.mayHold
 	o.removing, o.full, o.filling, o.queued = removing, false, false, 0
 	b.mu.Unlock()
 	b.o.seams.at("withdrawing")
 	var gone int64
 	var left bool
-	if full {
-		err = b.release(ctx, b.text.release, o.id)
+	if held {
+		err = b.release(ctx, b.text.release, o.id) // which may have happened even if it seems to have failed
+		held = err != nil
 	}
-	held := full && err != nil
 	if err == nil {
 		gone, left, err = b.remove(ctx, b.text.remove, o.id)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o.removing, o.full, o.filling = nil, held, held
+	o.removing, o.mayHold = nil, held
 	close(removing)
 	if err != nil || gone == 0 && left {
 		return false, err

@@ -247,6 +247,20 @@ func TestAnOutageStaysWhileAQueuedTransactionIsOpen(t *testing.T) {
 	}
 }
 
+// Between its announcement and its Insert a writer has nothing in the database that keeps the outage. Its ticket does: else a Redis that
+// answers for a moment would have writes refused.
+func TestATicketKeepsTheOutage(t *testing.T) {
+	w := newWorld(t)
+	b := w.box(Options{seams: seams{after: atOnce}}) // Redis answers
+	ticket := must(b.Announce(t.Context(), true))(t)
+	rounds := 0
+	until(t, b, "some rounds", func() bool { rounds++; return rounds > 5 })
+	text, args := b.Insert(ticket.Outage(), keys("user:1"))
+	w.exec(text, args...)
+	ticket.Done()
+	until(t, b, "the end of the outage", func() bool { return w.count("outage") == 0 })
+}
+
 // A process that was paused until others had removed its outage must not commit under it. Its next writer announces anew.
 func TestNothingIsQueuedUnderARemovedOutage(t *testing.T) {
 	w := newWorld(t)

@@ -30,7 +30,8 @@ type Settler interface {
 
 // Options make a Box. DB and Settler are required.
 type Options struct {
-	// DB connects with the base driver, not through wtcache, and is for the Box alone: at least four connections. The Box does not close it.
+	// DB connects with the base driver, not through wtcache, and is for the Box alone. With fewer than four connections there is no LISTEN. The
+	// Box does not close it.
 	DB      *sql.DB
 	Schema  string // of the tables; "": DefaultSchema
 	Settler Settler

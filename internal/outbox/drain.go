@@ -14,8 +14,9 @@ import (
 
 const (
 	batchRows = 100
-	// settleTimeout bounds what Redis is given for a batch. A sweep walks over the whole keyspace twice.
+	// What Redis is given for a batch of keys, and for one with sweeps, which walk over the whole keyspace twice.
 	settleTimeout = time.Minute
+	sweepTimeout  = 30 * time.Minute
 	// A row that Redis refuses, alone, is set aside for a while, and one that cannot be read for longer: they must not keep others from
 	// being drained. They stay in the table.
 	refusedFor    = 5 * time.Second
@@ -84,7 +85,7 @@ func (b *Box) setAside(id int64, period time.Duration, kind string, err error) {
 // batch takes rows, settles them and deletes them, in one transaction whose locks keep others from taking them, too. Only rows that are
 // committed are seen, so that what they owe is visible to every reader by now. It gives the rows that it has taken.
 func (b *Box) batch(size int) (taken []int64, err error) {
-	ctx, cancel := context.WithTimeout(b.ctx, settleTimeout+2*requestTimeout)
+	ctx, cancel := context.WithTimeout(b.ctx, sweepTimeout+2*requestTimeout)
 	defer cancel()
 	err = b.transact(ctx, b.o.seams.idle, func(tx *sql.Tx) error {
 		rows, seen, err := b.take(ctx, tx, b.takeText("true", size))
@@ -101,8 +102,8 @@ func (b *Box) batch(size int) (taken []int64, err error) {
 			debts[i] = r.debt
 		}
 		all := merge(debts)
-		if err := b.settle(ctx, all); err != nil {
-			return &settleError{err}
+		if err := b.settle(ctx, tx, all); err != nil {
+			return err
 		}
 		b.o.seams.at("settled")
 		if _, err := tx.ExecContext(ctx, b.text.settled+list(taken), b.args()...); err != nil {
@@ -116,10 +117,30 @@ func (b *Box) batch(size int) (taken []int64, err error) {
 	return taken, err
 }
 
-func (b *Box) settle(ctx context.Context, d Debt) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+// settle has Redis told, within the transaction that holds the rows.
+func (b *Box) settle(ctx context.Context, tx *sql.Tx, d Debt) error {
+	limit := settleTimeout
+	if len(d.Sweeps) > 0 {
+		limit = sweepTimeout
+		if err := b.mayIdle(ctx, tx, sweepTimeout+requestTimeout); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return b.o.Settler.Settle(ctx, d)
+	if err := b.o.Settler.Settle(ctx, d); err != nil {
+		return &settleError{err}
+	}
+	return nil
+}
+
+// mayIdle bounds how long a transaction may stand still: the server ends it then.
+func (b *Box) mayIdle(ctx context.Context, tx *sql.Tx, idle time.Duration) error {
+	setting := "SET LOCAL idle_in_transaction_session_timeout = " + strconv.FormatInt(idle.Milliseconds(), 10)
+	if _, err := tx.ExecContext(ctx, setting, b.args()...); err != nil {
+		return fmt.Errorf("drain the outbox: %w", err)
+	}
+	return nil
 }
 
 // transact runs f in a transaction, whatever isolation the session has by default. The server ends it where this process stands still for
@@ -131,9 +152,8 @@ func (b *Box) transact(ctx context.Context, idle time.Duration, f func(*sql.Tx) 
 			return fmt.Errorf("drain the outbox: %w", err)
 		}
 		defer tx.Rollback() //nolint:errcheck // after Commit it does nothing, and a failed one ends with its connection
-		setting := "SET LOCAL idle_in_transaction_session_timeout = " + strconv.FormatInt(idle.Milliseconds(), 10)
-		if _, err := tx.ExecContext(ctx, setting, b.args()...); err != nil {
-			return fmt.Errorf("drain the outbox: %w", err)
+		if err := b.mayIdle(ctx, tx, idle); err != nil {
+			return err
 		}
 		if err := f(tx); err != nil {
 			return err

@@ -132,24 +132,38 @@ func TestNothingIsTakenWhileRedisIsOutOfReach(t *testing.T) {
 	w := newWorld(t)
 	redis := down()
 	redis.before = func(Debt) { t.Error("Redis was asked") }
-	b := w.box(Options{Settler: redis})
+	b := w.box(Options{Settler: redis, seams: seams{after: atOnce}})
 	if err := b.Hand(t.Context(), keys("user:1")); err != nil {
 		t.Fatal(err)
 	}
+	must(b.Announce(t.Context(), true))(t).Done()
 	rounds := 0
 	until(t, b, "some rounds", func() bool { rounds++; return rounds > 5 })
 	if w.count("outbox") != 1 {
 		t.Error("the row has left")
+	}
+	if err := b.Drained(t.Context()); !errors.Is(err, ErrNotDrained) {
+		t.Errorf("got %v: reads would be served although this process queues", err)
+	}
+	w.exec("DELETE FROM " + w.schema + ".outbox")
+	if err := b.Drained(t.Context()); !errors.Is(err, ErrNotDrained) {
+		t.Errorf("got %v: reads would be served although this process queues", err)
+	}
+	if w.count("outage") != 1 {
+		t.Error("the outage is over although Redis is out of reach: each further write would announce anew, and wait")
 	}
 }
 
 // What was handed over is settled by another process, which hears of it without waiting for its next look.
 func TestHandWakesOthers(t *testing.T) {
 	w := newWorld(t)
-	listening := newGate("listening")
+	listening, heard := newGate("listening"), newGate("heard")
 	close(listening.pass)
 	redis := newSettler()
-	other := w.box(Options{Settler: redis, seams: seams{at: listening.at}}) // looks once an hour
+	other := w.box(Options{Settler: redis, seams: seams{at: func(point string) { // looks once an hour
+		listening.at(point)
+		heard.at(point)
+	}}})
 	other.Start()
 	receive(t, "LISTEN", listening.reached)
 	dead := down()
@@ -162,6 +176,8 @@ func TestHandWakesOthers(t *testing.T) {
 	if err := b.Hand(t.Context(), debt); err != nil {
 		t.Fatal(err)
 	}
+	receive(t, "the notification", heard.reached)
+	close(heard.pass)
 	receive(t, "the other process settles it", settled)
 	if s := b.Stats(); s.Handed != 2 {
 		t.Errorf("%+v", s)

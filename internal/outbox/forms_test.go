@@ -73,6 +73,33 @@ func exercise(t *testing.T, w *world, db *sql.DB) {
 	}
 }
 
+// In a database whose encoding lacks a key's characters the write itself may be fine, since they are in the key's template alone.
+func TestInsertCarriesEveryKeyInEveryEncoding(t *testing.T) {
+	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
+		t.Run(encoding, func(t *testing.T) {
+			w := newWorld(t)
+			name := w.schema + "_db"
+			w.exec("CREATE DATABASE " + name + " TEMPLATE template0 ENCODING '" + encoding + "' LC_COLLATE 'C' LC_CTYPE 'C'")
+			t.Cleanup(func() {
+				if _, err := w.db.ExecContext(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+					t.Error(err)
+				}
+			})
+			cfg, err := pgx.ParseConfig(w.dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Database = name
+			cfg.RuntimeParams["client_encoding"] = "UTF8"
+			db := stdlib.OpenDB(*cfg)
+			defer db.Close()
+			there := &world{t: t, schema: w.schema, db: db}
+			there.exec(Schema(w.schema))
+			exercise(t, there, db)
+		})
+	}
+}
+
 // A commit of very many keys must neither be refused nor become one row that no batch can hold.
 func TestManyKeysBecomeSeveralRows(t *testing.T) {
 	w := newWorld(t)

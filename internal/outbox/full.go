@@ -24,7 +24,7 @@ func (b *Box) count(id, keys int64) {
 	if o.queued < b.o.FullAfter || o.filling || o.removing != nil {
 		return
 	}
-	o.filling = true
+	o.filling, o.mayHold = true, true
 	o.holders++ // so that it is not removed meanwhile
 	if !b.spawn(func() { b.fill(o) }) {
 		o.holders--
@@ -54,6 +54,16 @@ func (t *Ticket) Full() bool {
 	t.box.mu.Lock()
 	defer t.box.mu.Unlock()
 	return t.box.fullNow(t.outage)
+}
+
+// Kept says, after a commit under a ticket that was Full, that nobody can have settled everything in the meantime. Where it is false this
+// process was stopped for so long that others may have taken it for dead, and what the commit owes has to be settled anew.
+func (t *Ticket) Kept() bool {
+	b := t.box
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	age := ageOf(t.outage.renewed, b.o.seams.now())
+	return t.outage == b.outage && age >= 0 && age < b.o.DeadAfter
 }
 
 // fullNow is asked under mu.

@@ -3,6 +3,8 @@ package outbox
 import (
 	"testing"
 	"time"
+
+	"github.com/wtcache/wtcache/internal/testenv"
 )
 
 func everything() []Sweep { return []Sweep{{Barrier: "b", Globs: []string{"user:*"}}} }
@@ -123,4 +125,65 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+// The answer to putting everything into the outbox can be lost. What is held back then must be let go of all the same, or the outage, and with
+// it every read of the database, lasts until the process ends.
+func TestEverythingIsLetGoOfWhenItsAnswerWasLost(t *testing.T) {
+	w := newWorld(t)
+	proxy := testenv.ProxyURL(t, w.dsn)
+	s := down()
+	b := w.box(Options{DB: open(t, proxy.URL), Settler: s, Everything: everything, FullAfter: 3, seams: seams{after: atOnce}})
+	cut := proxy.CutReply("d.value, true")
+	w.queue(b, keys("user:1", "user:2", "user:3"))
+	receive(t, "the answer is lost", cut)
+	waitFor(t, "the attempt is over", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.outage.holders == 0 })
+	if w.count("outbox WHERE held") != 1 {
+		t.Fatal("it was not put there")
+	}
+	s.dead.Store(false)
+	until(t, b, "the outage is over", func() bool { return w.count("outage") == 0 && w.count("outbox") == 0 })
+}
+
+// Once everything may have been let go of, others may settle it at any moment: no later commit may rely on it.
+func TestNothingIsFullOnceItMayHaveBeenLetGoOf(t *testing.T) {
+	w := newWorld(t)
+	proxy := testenv.ProxyURL(t, w.dsn)
+	s := down()
+	b := w.box(Options{DB: open(t, proxy.URL), Settler: s, Everything: everything, FullAfter: 1, seams: seams{after: atOnce}})
+	w.queue(b, keys("user:1"))
+	waitFor(t, "everything is owed", func() bool {
+		ticket := b.Full()
+		if ticket != nil {
+			ticket.Done()
+		}
+		return ticket != nil
+	})
+	cut := proxy.CutReply("SET held = false")
+	if _, err := b.withdraw(t.Context()); err == nil {
+		t.Fatal("the lost answer went unnoticed")
+	}
+	receive(t, "the answer is lost", cut)
+	if b.Full() != nil {
+		t.Error("commits go on without a row of their own, and what stood for them may be settled already: stale entries")
+	}
+	s.dead.Store(false)
+	until(t, b, "the outage is over", func() bool { return w.count("outage") == 0 && w.count("outbox") == 0 })
+}
+
+// A process that was stopped for longer than others wait, with a commit under way, has to know that they may have settled before it.
+func TestATicketOfAStoppedProcessIsNotKept(t *testing.T) {
+	w := newWorld(t)
+	c := newClock()
+	b := w.fullBox(down(), c)
+	ticket := b.Full()
+	c.advance(29 * time.Second)
+	if !ticket.Kept() {
+		t.Error("what it owes is settled twice for nothing")
+	}
+	c.advance(time.Second)
+	if ticket.Kept() {
+		t.Error("a stale entry would stay: nobody settles it after the commit")
+	}
+	ticket.Done()
 }

@@ -7,7 +7,7 @@ import (
 
 // Insert gives a statement, with its arguments, that writes a debt into the outbox. It is for the transaction that makes it owed, under
 // the outage that a Ticket names; 0 for a debt that needs no announcement. The arguments are of int64 and string, and the text suits
-// every way in which pgx sends statements. Where it fails with Gone, the caller rolls back and calls Lost.
+// every way in which pgx sends statements. Where it fails with Gone, the caller rolls back and calls Doubted.
 func (b *Box) Insert(outage int64, d Debt) (query string, args []any) {
 	if outage == 0 {
 		return b.text.insertFree, []any{d.encode()}

@@ -20,6 +20,10 @@ var errCannotListen = errors.New("wtcache: the base driver is not pgx")
 // listen wakes the worker when somebody announces an outage, ends one, or hands something to the outbox. What it misses, the worker finds
 // a little later by itself.
 func (b *Box) listen() {
+	// A pool so small would not have a connection left for polls while a batch is settled.
+	if most := b.o.DB.Stats().MaxOpenConnections; most > 0 && most < 4 {
+		return
+	}
 	for pause := listenPauseMin; ; {
 		began := time.Now()
 		err := b.listenOnce()

@@ -88,7 +88,7 @@ func stateOf(err error) string {
 }
 
 // Gone says whether an Insert failed because its outage is not there (any more), or is not visible to the transaction's snapshot. The
-// caller then calls Lost.
+// caller then calls Doubted.
 func Gone(err error) bool { return stateOf(err) == foreignKeyViolation }
 
 // jitter gives a duration at random between half and one and a half times d.

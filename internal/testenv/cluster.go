@@ -64,7 +64,30 @@ func (c *redisCluster) join(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.awaitComplete(ctx)
+	if err := c.awaitComplete(ctx); err != nil {
+		return err
+	}
+	return c.vouch(ctx)
+}
+
+// vouch notes each master in the registry that lies in its first slot that has a name.
+func (c *redisCluster) vouch(ctx context.Context) error {
+	for i, vouched := 0, 0; vouched < clusterMasters; i++ {
+		registry := fmt.Sprintf("%s:{%d}", Registry, i)
+		for _, r := range c.nodes[:clusterMasters] {
+			if r.vouched {
+				continue
+			}
+			switch err := r.vouch(ctx, registry); {
+			case err == nil:
+				r.vouched = true
+				vouched++
+			case !redis.HasErrorPrefix(errors.Unwrap(err), "MOVED"):
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // introduce gives a node its epoch, which no other has, a master its slots, and makes it known to the first.

@@ -61,6 +61,23 @@ func (s *RedisServer) Restart() {
 	s.check(s.r.start(context.Background()))
 }
 
+// Vouch notes that what the server is now it has always been, as is done when it starts: a
+// first replica changes it, and so does what a test does to it.
+func (s *RedisServer) Vouch() {
+	s.t.Helper()
+	s.check(s.r.vouch(context.Background(), Registry))
+}
+
+// Unvouched has nobody told, from now on and over restarts, that what the server holds is
+// what it has always held.
+func (s *RedisServer) Unvouched() {
+	s.t.Helper()
+	s.r.unknown = true
+	admin := s.r.admin()
+	defer admin.Close()
+	s.check(admin.Del(context.Background(), Registry).Err())
+}
+
 func (s *RedisServer) check(err error) {
 	s.t.Helper()
 	if err != nil {

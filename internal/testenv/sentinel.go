@@ -54,7 +54,10 @@ func (s *site) sentinel(ctx context.Context, timeout time.Duration) (_ *redisSen
 	if err != nil {
 		return nil, err
 	}
-	return set, set.awaitComplete(ctx)
+	if err = set.awaitComplete(ctx); err != nil {
+		return nil, err
+	}
+	return set, set.nodes[0].vouch(ctx, Registry)
 }
 
 // guard starts a Sentinel, which keeps its state in the file of its settings.

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/internal/outbox"
+)
+
+func newSchema() *cobra.Command {
+	var schema, dsn string
+	var grantTo []string
+	var apply bool
+	cmd := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the outbox' tables as SQL, or make them",
+		Long: `schema prints the SQL that makes the tables of the outbox, in which a write keeps what it
+owes to Redis while Redis does not answer (redis_down: queue). It may be run again. With
+--apply it is run in the database of --dsn. The role needs CREATE on the database; the
+roles of the programs need what --grant-to gives them.
+
+Exit codes: 0 done; 2 wrong usage, or the database refused.`,
+		Example: `  wtcache schema | psql "$DATABASE_URL"
+  wtcache schema --grant-to shop > migrations/0042_wtcache.sql
+  wtcache schema --apply --dsn postgres://owner@localhost/shop --grant-to shop`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text := outbox.Schema(schema)
+			for _, role := range grantTo {
+				text += "\n" + outbox.Grants(schema, role)
+			}
+			if !apply {
+				if dsn != "" {
+					return errors.New("--dsn does nothing without --apply")
+				}
+				_, err := io.WriteString(cmd.OutOrStdout(), text)
+				return err
+			}
+			if err := execute(cmd, dsn, text); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "the outbox is in schema %s\n", schema)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&schema, "schema", outbox.DefaultSchema, "schema of the tables")
+	flags.StringArrayVar(&grantTo, "grant-to", nil, "role that may write to the outbox and drain it; may be repeated")
+	flags.BoolVar(&apply, "apply", false, "run it instead of printing it")
+	flags.StringVar(&dsn, "dsn", "", "DSN of Postgres, with --apply (default $WTCACHE_DSN, else $DATABASE_URL)")
+	return cmd
+}
+
+func execute(cmd *cobra.Command, dsn, text string) error {
+	dsn, err := dsnOr(dsn)
+	if err != nil {
+		return err
+	}
+	base, _, err := wtcache.ParseDSN(dsn)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(cmd.Context(), base)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(cmd.Context()) //nolint:errcheck // all was acknowledged, or failed before
+	if _, err := conn.PgConn().Exec(cmd.Context(), text).ReadAll(); err != nil {
+		return fmt.Errorf("make the outbox: %w", err)
+	}
+	return nil
+}
