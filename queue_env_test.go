@@ -256,12 +256,13 @@ func (g *gate) holding() int {
 	return g.held
 }
 
-func (g *gate) pass(cmds ...redis.Cmder) {
+// pass waits for the gate, or until the request's time is over.
+func (g *gate) pass(ctx context.Context, cmds ...redis.Cmder) error {
 	if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
 		args := cmd.Args()
 		return len(args) > 1 && strings.HasPrefix(cmd.Name(), "eval") && g.names[fmt.Sprint(args[1])] == g.hold
 	}) {
-		return
+		return nil
 	}
 	g.mu.Lock()
 	shut := g.shut
@@ -269,8 +270,17 @@ func (g *gate) pass(cmds ...redis.Cmder) {
 		g.held++
 	}
 	g.mu.Unlock()
-	if shut != nil {
-		<-shut
+	if shut == nil {
+		return nil
+	}
+	select {
+	case <-shut:
+		return nil
+	case <-ctx.Done():
+		for _, cmd := range cmds {
+			cmd.SetErr(ctx.Err())
+		}
+		return ctx.Err()
 	}
 }
 
@@ -279,9 +289,19 @@ func (g *gate) DialHook(next redis.DialHook) redis.DialHook {
 }
 
 func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { g.pass(cmd); return next(ctx, cmd) }
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := g.pass(ctx, cmd); err != nil {
+			return err
+		}
+		return next(ctx, cmd)
+	}
 }
 
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { g.pass(cmds...); return next(ctx, cmds) }
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := g.pass(ctx, cmds...); err != nil {
+			return err
+		}
+		return next(ctx, cmds)
+	}
 }
