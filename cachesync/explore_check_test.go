@@ -24,7 +24,7 @@ func (e *explorer) Check(s *state) string {
 	quiet := e.props&trueWhenQuiet != 0 && e.quiet(s)
 	for k := range e.keys {
 		c := e.contents(s.unit[k])
-		if c < 0 {
+		if c < 0 || !e.serves(s) {
 			continue
 		}
 		for i, row := range e.keys[k] {
@@ -59,7 +59,7 @@ func (e *explorer) judge(s *state, row int, v uint8, quiet bool) string {
 
 // quiet: no write is under way, nothing is owed or late, no reader is about to fill, and the follower has caught up.
 func (e *explorer) quiet(s *state) bool {
-	if s.mail[0] != 0 {
+	if s.mail[0] != 0 || s.outages != 0 {
 		return false
 	}
 	for i := range e.procs {
@@ -73,13 +73,17 @@ func (e *explorer) quiet(s *state) bool {
 			if l.pc != fGather {
 				return false
 			}
-		case arrival:
+		case arrival, watch:
+		case drainer:
+			if l.version != 0 {
+				return false
+			}
 		case follower:
 			if s.handled != s.visible {
 				return false
 			}
 		default:
-			if !atRest(l) {
+			if !atRest(l) || s.row[i]&7 > rowNone && s.row[i]&7 < rowGone {
 				return false
 			}
 		}
@@ -111,6 +115,9 @@ func (e *explorer) spell(s *state) string {
 	}
 	if e.standby != noStandby {
 		text += fmt.Sprintf("the standby has v%d; ", s.replayed)
+	}
+	if e.looksOut {
+		text += e.spellOutbox(s)
 	}
 	return text[:len(text)-2]
 }

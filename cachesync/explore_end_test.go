@@ -20,7 +20,7 @@ func (x *turn) await(i int) {
 	switch {
 	case x.off.abortOnlyIfCertain:
 		n.p[i].pc = wAbort
-	case p.kind == eventual || p.asks:
+	case p.kind == eventual || p.asks || l.flags&ticketed != 0:
 		n.p[i].pc = wDoubt
 	default:
 		n.p[i].pc = wEnd
@@ -54,6 +54,9 @@ func (x *turn) acknowledge(n *state, i int) {
 func (x *turn) owe(n *state, i int) {
 	l := &n.p[i]
 	x.finish(n, i)
+	if x.procs[i].past && !x.unkept(n, i) {
+		return
+	}
 	if x.procs[i].kind == coarse {
 		l.pc = wWalk3
 		return
@@ -66,7 +69,11 @@ func (x *turn) owe(n *state, i int) {
 // ask settles an outcome in doubt by pg_xact_status, which calls a transaction committed only when it is visible.
 func (x *turn) ask(i int) {
 	l := &x.s.p[i]
-	if x.procs[i].kind == eventual {
+	switch {
+	case l.flags&ticketed != 0:
+		x.doubtPast(i)
+		return
+	case x.procs[i].kind == eventual:
 		x.doubtEventual(i)
 		return
 	}

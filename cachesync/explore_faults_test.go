@@ -12,11 +12,13 @@ type faultRow struct {
 }
 
 var (
-	preciseTeam = []process{lockFirstWriter, fenceFirstWriter, aReader}
-	coarseTeam  = []process{coarseWriter, lockFirstWriter, aReader}
-	mixedTeams  = [][]process{preciseTeam, coarseTeam}
-	eventuals   = []process{eventualWriter.mayFail(), eventualWriter, aReader}
-	followed    = []process{eventualWriter.mayFail(), eventualWriter, aReader, aFollower}
+	preciseTeam    = []process{lockFirstWriter, fenceFirstWriter, aReader}
+	coarseTeam     = []process{coarseWriter, lockFirstWriter, aReader}
+	pastTeam       = []process{lockFirstWriter.pastRedis(0), fenceFirstWriter, aReader, aWatch, aDrainer}
+	pastCoarseTeam = []process{coarseWriter.pastRedis(0), aReader, aWatch, aDrainer}
+	mixedTeams     = [][]process{preciseTeam, coarseTeam}
+	eventuals      = []process{eventualWriter.mayFail(), eventualWriter, aReader}
+	followed       = []process{eventualWriter.mayFail(), eventualWriter, aReader, aFollower}
 )
 
 var faultTable = []faultRow{
@@ -50,6 +52,12 @@ var faultTable = []faultRow{
 		faults: faults{failover: 1, expiry: outlive, wait: true, waitRenewals: true}, breaks: allProperties},
 	{name: "failover, WAIT on the fence, on renewals and in the walks, coarse", teams: [][]process{coarseTeam},
 		faults: faults{failover: 1, crash: 1, doubt: 1, expiry: outlive, wait: true, waitRenewals: true, waitWalks: true}, holds: allProperties},
+	{name: "Redis out of reach of a writer", teams: [][]process{pastTeam, pastCoarseTeam},
+		faults: faults{crash: 1, doubt: 1, expiry: outlive, paused: true}, holds: allProperties},
+	{name: "Redis out of reach of a writer, late requests", teams: [][]process{{lockFirstWriter.pastRedis(0), aReader, aWatch, aDrainer}, pastCoarseTeam},
+		faults: faults{crash: 1, late: 1, expiry: outlive, paused: true}, holds: allProperties},
+	{name: "Redis out of reach of a writer, readers do not look", teams: [][]process{{lockFirstWriter.pastRedis(0), aReader, aDrainer}},
+		faults: faults{crash: 1, doubt: 1, expiry: outlive, paused: true}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
 	{name: "eventual", teams: [][]process{eventuals},
 		faults: faults{doubt: 1, expiry: outlive}, holds: freshReturned | trueWhenQuiet, breaks: freshAcked | freshVisible},
 	{name: "eventual, late requests", teams: [][]process{eventuals},

@@ -247,6 +247,7 @@ const (
 	aJoined
 	aAgain
 	aStale // it was given something older
+	aCame  // under a watch
 )
 
 // arrival comes again and again. That its GET comes before it joins, and is a miss, is left out: who comes only when it
@@ -254,16 +255,20 @@ const (
 func (x *turn) arrival(i int) {
 	l := &x.s.p[i]
 	again := l.pc == aAgain
-	if !again && l.pc != aIdle {
+	if x.looksOut && l.pc == aIdle {
+		x.come(i)
+		return
+	}
+	if !again && l.pc != aIdle && l.pc != aCame {
 		return
 	}
 	floor := l.version
-	if !again {
+	if l.pc == aIdle {
 		floor = x.newest(x.s, x.procs[i].keys[0])
 	} else if c := x.contents(x.s.unit[x.procs[i].keys[0]]); c >= 0 {
 		n := x.fork()
 		x.hand(&n.p[i], uint8(c))
-		x.step(n, i, "starts again, and finds %s in Redis", contentName(c))
+		x.step(n, i, "finds %s in Redis", contentName(c))
 	}
 	for f := range x.procs {
 		joined := x.phase(&x.s.p[f])

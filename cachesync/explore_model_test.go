@@ -25,9 +25,11 @@ const (
 	follower               // reads the WAL and invalidates what is older
 	flight                 // a database read that several readers of one process share
 	arrival                // a reader that joins a flight
+	watch                  // looks for outages, for all readers
+	drainer                // settles what the outbox holds
 )
 
-var kindNames = [...]string{"lock-first", "fence-first", "eventual", "foreign", "coarse", "reader", "follower", "flight", "arrival"}
+var kindNames = [...]string{"lock-first", "fence-first", "eventual", "foreign", "coarse", "reader", "follower", "flight", "arrival", "watch", "drainer"}
 
 // process is a party of a program.
 type process struct {
@@ -42,6 +44,9 @@ type process struct {
 	waits     bool // after a bypass it may ask for a lease again
 	impatient bool // a value may be too old for it
 	onStandby bool // it reads the standby
+	// Of a writer that cannot fence: it writes past Redis, and which process it belongs to. See explore_past_test.go.
+	past bool
+	box  uint8
 }
 
 // expiry says who may let time pass over a token.
@@ -73,6 +78,10 @@ type faults struct {
 	// Rules of epochs, switched off: whose fence was copied ends it with its payload; what is
 	// stored while the server is young is trusted.
 	copiesPay, youngTrusted bool
+	// paused: others take a process that has announced an outage for dead although it is not; stopped: also while it has
+	// commits that rely on its word. everything: an outage may owe everything. slow: ticks that the watch's clock may miss.
+	paused, stopped, everything bool
+	slow                        uint8
 }
 
 // program is what is explored.
@@ -102,6 +111,9 @@ type clientRules struct {
 	// Reads of a standby.
 	standbyWaits, bypassWaits, positionAfterGrant, positionNotOfFence, positionNotOfVersion, positionNotOfApply, positionOfInsert, joinBeforePosition,
 	lookBeforePosition, remoteApplyAwaited bool
+	// Writing past Redis.
+	watched, announcementAwaited, waitOutlastsWatch, watchFromSending, outageOfRows, outageOfOpen, insertNeedsOutage,
+	settledBeforeDeleted, committedTaken, ticketsHeld, ticketInDoubt, everythingHeld, stoppedOwes bool
 }
 
 // local is where a process stands. Readers and the follower use the fields for purposes of their own.
@@ -134,6 +146,8 @@ const (
 	wWalk4
 	wAbort
 	wEnd
+	wAnnounce // past Redis
+	wQueue
 )
 
 // Stages of a writer's transaction at the server.
@@ -170,8 +184,13 @@ type state struct {
 	clock                 uint8 // the version last captured
 	crash, doubt, late    uint8 // faults left
 	restart, failover     uint8
-	replayed              uint8  // by the standby: the newest version
-	remembered            uint8  // a position, of mutants that ask for none
+	replayed              uint8 // by the standby: the newest version
+	remembered            uint8 // a position, of mutants that ask for none
+	boxes                 [maxBoxes]box
+	row                   [maxProcs]uint8 // of a writer, in the outbox: see rowOf
+	outages               uint8           // that are announced, as bits
+	sight, polled         uint8           // ticks for which values may be served; the poll under way
+	slow                  uint8
 	young                 uint16 // ticks until a restarted Redis is trusted; the width leaves no hole in the state, so that it hashes quickly
 }
 
@@ -181,6 +200,7 @@ type explorer struct {
 	program
 	barrier   uint8     // its unit
 	hasCoarse bool      // so that readers look at it
+	looksOut  bool      // readers are served under a watch alone
 	watched   bool      // somebody sees a commit in the WAL before it is visible
 	fences    [][]uint8 // by process: the units that it puts tokens on
 	applied   [][]uint8 // by process: the keys that it changes
@@ -198,6 +218,7 @@ func newExplorer(m *machine, p program) *explorer {
 	for _, p := range p.procs {
 		e.hasCoarse = e.hasCoarse || p.kind == coarse
 		e.watched = e.watched || p.kind == follower || p.asks
+		e.looksOut = e.looksOut || p.kind == watch
 		e.fences = append(e.fences, fencedUnits(p, e.barrier))
 		var keys []uint8
 		for _, k := range p.keys {
@@ -210,7 +231,7 @@ func newExplorer(m *machine, p program) *explorer {
 
 func (e *explorer) Start() state {
 	f := e.faults
-	s := state{crash: f.crash, doubt: f.doubt, late: f.late, restart: f.restart, failover: f.failover}
+	s := state{crash: f.crash, doubt: f.doubt, late: f.late, restart: f.restart, failover: f.failover, slow: f.slow}
 	for i, p := range e.procs {
 		if p.kind == fenceFirst {
 			s.p[i].pc = wFence
@@ -274,11 +295,16 @@ func (e *explorer) Steps(s *state, named bool, to func(*state, string)) {
 			x.flight(i)
 		case arrival:
 			x.arrival(i)
+		case watch:
+			x.watch(i)
+		case drainer:
+			x.drainer(i)
 		default:
 			x.server(i)
 			x.writer(i)
 		}
 	}
+	x.outbox()
 	x.wal()
 	x.network()
 	x.time()

@@ -184,7 +184,7 @@ var brokenPairs = []brokenRule{
 // A rule that can be left out without a violation is one that this explorer does not check.
 func TestExploreMutations(t *testing.T) {
 	server := exploreServer(t)
-	for _, b := range slices.Concat(brokenRules, sharingRules, brokenPairs) {
+	for _, b := range slices.Concat(brokenRules, sharingRules, pastRules, brokenPairs) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			p := programNamed(t, b.program)

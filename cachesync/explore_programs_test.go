@@ -118,14 +118,14 @@ func basePrograms() []program {
 			procs: []process{lockFirstWriter, fenceFirstWriter.mayFail(), aReader, aReader}, faults: faults{restart: 1}},
 		{name: "owners die in doubt", keys: oneKey, props: freshAcked | freshReturned,
 			procs: []process{lockFirstWriter, fenceFirstWriter, aReader}, faults: faults{crash: 1, doubt: 1, expiry: deadOnly}},
-	}, sharingPrograms()...)
+	}, append(sharingPrograms(), pastPrograms()...)...)
 }
 
 // longPrograms take half an hour together, and gigabytes. Their counts stand in docs/PROTOCOL.md.
 func longPrograms() []program {
 	lock, fence := lockFirstWriter.mayFail(), fenceFirstWriter.mayFail()
 	asking := lockFirstWriter.asking()
-	return []program{
+	return append(longPastPrograms(), []program{
 		{name: "long: three writers, two readers", keys: oneKey, props: allProperties,
 			procs: []process{lock, lockFirstWriter, fence, aReader, aReader}, faults: faults{crash: 1, doubt: 1, expiry: outlive}},
 		{name: "long: two writers, three readers, anything twice", keys: oneKey, props: allProperties,
@@ -174,5 +174,5 @@ func longPrograms() []program {
 			procs: []process{coarseWriter.queueing(), lock, aReader, aReader}, faults: faults{late: 1, expiry: outlive}},
 		{name: "long: Redis down, queued", keys: oneKey, props: trueWhenQuiet,
 			procs: []process{lock.queueing(), fence.queueing(), aReader, aReader}, faults: faults{late: 2, expiry: outlive}},
-	}
+	}...)
 }

@@ -34,7 +34,7 @@ func (x *turn) server(i int) {
 
 func (x *turn) rollback(i int, what string) {
 	n := x.fork()
-	n.p[i].srv = sAborted
+	n.p[i].srv, n.row[i] = sAborted, rowNone
 	for r := range n.lock {
 		if n.lock[r] == uint8(i)+1 {
 			n.lock[r] = 0
@@ -90,6 +90,9 @@ func (x *turn) strict(k kind) bool {
 func (x *turn) becomeVisible(n *state, i int) {
 	p, l := &x.procs[i], &n.p[i]
 	l.srv = sVisible
+	if n.row[i]&7 == rowOpen {
+		n.row[i]++
+	}
 	n.visible |= 1 << l.version
 	for _, r := range p.rows {
 		n.db[r], n.lock[r] = l.version, 0

@@ -65,7 +65,16 @@ func (x *turn) time() {
 	if x.faults.expiry == never {
 		return
 	}
+	x.tickOf(x.age)
+	if x.s.slow > 0 && x.s.sight+x.s.polled > 0 {
+		x.tickOf(func(n *state) { n.slow-- })
+	}
+}
+
+// tickOf lets a tick pass, in which the watch does what it is told.
+func (x *turn) tickOf(watch func(n *state)) {
 	n := x.fork()
+	watch(n)
 	for u := range n.unit {
 		n.unit[u] = x.tick(n.unit[u])
 		n.copy[u] = x.tick(n.copy[u])
@@ -76,6 +85,7 @@ func (x *turn) time() {
 	for i := range x.procs {
 		n.p[i].grow()
 	}
+	x.wait(n)
 	if *n != *x.s && (x.faults.expiry == anytime || x.covered(n)) {
 		x.step(n, -1, timePasses)
 	}

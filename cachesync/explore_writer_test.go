@@ -22,6 +22,12 @@ func (x *turn) writer(i int) {
 	case wStart:
 		x.capture(i, sOpen, "UPDATE takes the row locks")
 	case wFence:
+		if x.procs[i].past {
+			x.goPast(i)
+			if x.faults.late == 0 {
+				return
+			}
+		}
 		for _, u := range x.fenced(i) {
 			if l.done&(1<<u) == 0 {
 				x.fence(i, u)
@@ -41,6 +47,10 @@ func (x *turn) writer(i int) {
 		x.abortAll(i)
 	case wEnd:
 		x.settleOwed(i)
+	case wAnnounce:
+		x.announce(i)
+	case wQueue:
+		x.queueDebt(i)
 	}
 }
 
@@ -67,6 +77,11 @@ func (x *turn) die(i int) {
 	n := x.fork()
 	n.crash--
 	n.p[i].flags |= crashed
+	for j, p := range x.procs { // a process of several writers
+		if p.past && x.procs[i].past && p.box == x.procs[i].box && n.p[j].pc != wEnd {
+			n.p[j].flags |= crashed
+		}
+	}
 	x.step(n, i, "is killed")
 }
 
@@ -142,6 +157,12 @@ func (x *turn) refuse(i int, r request) {
 	if r.op == opFence {
 		l.attempt(r.unit)
 	}
+	if x.procs[i].past {
+		l.done, l.pc = 0, wAnnounce
+		l.flags |= queued
+		x.step(n, i, "%s %s times out, and is still under way; it goes on past Redis", x.key(r.unit), request.show(r, x))
+		return
+	}
 	if x.procs[i].queue {
 		l.done, l.pc = 0, wSend
 		l.flags |= queued
@@ -158,16 +179,31 @@ func (x *turn) refuse(i int, r request) {
 	x.step(n, i, "%s %s times out, and is still under way; it rolls back", x.key(r.unit), request.show(r, x))
 }
 
-// walk is one of the two walks over the keys. SCAN meets the names of a key one by one, so that a key whose lease turns
-// into a value behind its back can be missed: the key and its control key are looked for on their own.
+// walk is one of a writer's walks.
 func (x *turn) walk(i int) {
 	l := &x.s.p[i]
-	places := 2 * len(x.procs[i].keys)
+	x.walkOver(i, x.applied[i], func(n *state) {
+		l := &n.p[i]
+		l.pc++
+		switch {
+		case l.pc == wWalk2 && x.off.secondWalk:
+			l.pc++
+		case l.pc == wAbort, l.pc == wWalk4 && x.off.lostBarrierSweptTwice:
+			x.finish(n, i)
+		}
+	}, l.pc <= wWalk2)
+}
+
+// walkOver is one of two walks over the keys. SCAN meets the names of a key one by one, so that a key whose lease turns
+// into a value behind its back can be missed: the key and its control key are looked for on their own.
+func (x *turn) walkOver(i int, keys []uint8, over func(n *state), mayFail bool) {
+	l := &x.s.p[i]
+	places := 2 * len(keys)
 	for at := range places {
 		if l.done&(1<<at) != 0 {
 			continue
 		}
-		u := uint8(x.procs[i].keys[at/2])
+		u := keys[at/2]
 		met := &x.units[x.s.unit[u]]
 		there := met.stored()
 		if at%2 == 1 {
@@ -176,16 +212,9 @@ func (x *turn) walk(i int) {
 		forward := func(n *state) {
 			l := &n.p[i]
 			l.done |= 1 << at
-			if l.done != 1<<places-1 {
-				return
-			}
-			l.done = 0
-			l.pc++
-			switch {
-			case l.pc == wWalk2 && x.off.secondWalk:
-				l.pc++
-			case l.pc == wAbort, l.pc == wWalk4 && x.off.lostBarrierSweptTwice:
-				x.finish(n, i)
+			if l.done == 1<<places-1 {
+				l.done = 0
+				over(n)
 			}
 		}
 		if !there {
@@ -201,7 +230,7 @@ func (x *turn) walk(i int) {
 			}
 			forward(n)
 		}, nil)
-		if x.s.late > 0 && l.pc <= wWalk2 {
+		if x.s.late > 0 && mayFail {
 			x.refuse(i, r)
 		}
 	}
@@ -233,7 +262,7 @@ func (x *turn) sendCommit(i int) {
 func (x *turn) renewal(i int) {
 	l := &x.s.p[i]
 	ends := l.pc > wDoubt
-	if l.pc < wWalk1 || ends && l.pc != wApply && l.pc != wAbort && !x.off.applyWaits {
+	if l.pc < wWalk1 || l.flags&queued != 0 && x.procs[i].past || ends && l.pc != wApply && l.pc != wAbort && !x.off.applyWaits {
 		return
 	}
 	for _, u := range x.fenced(i) {
