@@ -32,14 +32,14 @@ func (x *turn) drain(i int, row uint8) {
 		n := x.fork()
 		x.mark(n, row, rowGone)
 		n.p[i].version = 1 + row
-		x.step(n, i, "deletes %s", rowName(row))
+		x.step(n, i, "deletes %s", rowNames[row])
 		return
 	}
 	if l.pc == dSettled {
 		n := x.fork()
 		x.mark(n, row, rowGone)
 		n.p[i] = local{}
-		x.step(n, i, "deletes %s", rowName(row))
+		x.step(n, i, "deletes %s", rowNames[row])
 		return
 	}
 	took := func(n *state) {
@@ -68,13 +68,18 @@ const (
 	dSettled
 )
 
-func rowName(row uint8) string {
-	if row >= maxProcs {
-		return fmt.Sprintf("the row of all that process %d owes", row-maxProcs)
+// rowNames are spelled beforehand, since a step asks for one whether it is named or not.
+var rowNames = func() (names [maxProcs + maxBoxes]string) {
+	for i := range names {
+		names[i] = fmt.Sprintf("the row of %d", i)
+		if i >= maxProcs {
+			names[i] = fmt.Sprintf("the row of all that process %d owes", i-maxProcs)
+		}
 	}
-	return fmt.Sprintf("the row of %d", row)
-}
+	return names
+}()
 
+// mark notes the stage of a row.
 func (x *turn) mark(n *state, row, stage uint8) {
 	if row >= maxProcs {
 		n.boxes[row-maxProcs].everything = stage
@@ -106,7 +111,7 @@ func (x *turn) sweep(i int, row uint8, took, over func(n *state)) {
 	if x.s.p[i].version == 0 {
 		n := x.fork()
 		took(n)
-		x.step(n, i, "takes %s", rowName(row))
+		x.step(n, i, "takes %s", rowNames[row])
 		return
 	}
 	var keys []uint8

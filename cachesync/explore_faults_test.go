@@ -58,6 +58,8 @@ var faultTable = []faultRow{
 		faults: faults{crash: 1, late: 1, expiry: outlive, paused: true}, holds: allProperties},
 	{name: "Redis out of reach of a writer, readers do not look", teams: [][]process{{lockFirstWriter.pastRedis(0), aReader, aDrainer}},
 		faults: faults{crash: 1, doubt: 1, expiry: outlive, paused: true}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
+	{name: "everything owed, the owner stopped for long", teams: [][]process{{lockFirstWriter.pastRedis(0), aReader, aWatch, aDrainer}},
+		faults: faults{doubt: 1, expiry: outlive, everything: true, stopped: true}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
 	{name: "eventual", teams: [][]process{eventuals},
 		faults: faults{doubt: 1, expiry: outlive}, holds: freshReturned | trueWhenQuiet, breaks: freshAcked | freshVisible},
 	{name: "eventual, late requests", teams: [][]process{eventuals},
