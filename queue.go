@@ -237,13 +237,19 @@ func (c *conn) endPast(ctx context.Context, tables []*rules.Table, oc outcome, t
 	if oc == outcomeInDoubt {
 		c.engine.stats.inDoubt.Add(1)
 		c.engine.stats.doubtExpired.Add(1)
-		time.AfterFunc(c.engine.cfg.FenceLife, ticket.Done)
+		time.AfterFunc(c.engine.cfg.FenceLife, func() { c.engine.giveBack(ticket, tables) })
 		return
 	}
 	c.engine.stats.unfenced.Add(1)
+	c.engine.giveBack(ticket, tables)
+}
+
+// giveBack ends a write past Redis that had no row of its own. Where others may have settled everything before it,
+// because they took this process for dead, its tables' entries are owed anew.
+func (e *engine) giveBack(ticket *outbox.Ticket, tables []*rules.Table) {
 	if !ticket.Kept() {
 		for _, t := range tables {
-			c.engine.sync.OweSweep(t.Barrier, globsOf(t))
+			e.sync.OweSweep(t.Barrier, globsOf(t))
 		}
 	}
 	ticket.Done()
