@@ -196,3 +196,37 @@ func TestQueueOfAStatementThatOutlivesItsCaller(t *testing.T) {
 		t.Errorf("%d commits were in doubt", s.InDoubt)
 	}
 }
+
+// A process that is stopped before its COMMIT, for so long that others have taken it for dead and settled everything in its place, has to see to
+// its commit itself: nobody else will, and the old entry would stay.
+func TestQueueOfACommitThatOthersHaveSettledTooEarly(t *testing.T) {
+	l, link, schema := cutLedger(t, ledgerSetup{}, fewKeys)
+	well := l.beside(ledgerSetup{config: withOutbox(t, schema)})
+	well.warm(1)
+	link.Pause()
+	l.filled()
+	settledForTheDead := false
+	wtcache.AtCrashPoint(t, func(point string) {
+		if point != "fenced" || settledForTheDead {
+			return
+		}
+		settledForTheDead = true
+		if _, err := l.plain.Exec("UPDATE " + schema + ".outage SET seen_at = seen_at - interval '1 minute'"); err != nil {
+			t.Error(err)
+		}
+		settled(t, l.plain, schema)
+		eventually(t, "a reader fills the old row", func() bool { _, read := well.reads(1); return read.FromCache })
+		eventually(t, "the process hears that it was taken for dead", func() bool { return l.stats().Outbox.Lost == 1 })
+	})
+	if err := inOneTx(setOne)(t.Context(), l.db); err != nil {
+		t.Fatal(err)
+	}
+	if !settledForTheDead {
+		t.Fatal("the write did not come to its COMMIT")
+	}
+	l.wantRow(1, 1)
+	link.Resume()
+	eventually(t, "nothing is owed", func() bool { return l.stats().Redis.Owed == 0 })
+	settled(t, l.plain, schema)
+	well.wantTrue()
+}
