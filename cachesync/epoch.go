@@ -19,10 +19,11 @@ var epochScript = newBareScript(epochLua)
 
 // Registry is the key of the hash in which it is noted since when each server is known as
 // what it is now: a field for each identity ("run_id:master_replid") and for each source of
-// rows ("postgres:SYSTEM:TIMELINE"); it lies in database 0, where the user may SELECT that. A value
-// is the time in milliseconds by the server's
-// clock, 0 for always. It has no life, and at most 64 fields. In a Cluster each server has its
-// own, whose name goes on with ":{N}": the least number N whose slot the server has.
+// rows ("postgres:SYSTEM:TIMELINE"); it lies in database 0, where the user may SELECT that. A
+// value is the time in milliseconds by the server's clock, 0 for always. Field "clock" is the
+// latest time at which somebody has asked. It has no life, and at most 64 fields. In a Cluster
+// each server has its own, whose name goes on with ":{N}": the least number N whose slot the
+// server has.
 const Registry = "wtcache:epochs"
 
 const (
@@ -42,6 +43,7 @@ type incarnation struct {
 	// noted: the registry has been asked, so that the fields below hold. They never fall.
 	noted  bool
 	origin *origin // that the registry was asked for
+	since  int64   // that the registry told
 	floor  int64   // what was written before, in ms by the server's clock, is not trusted
 	until  int64   // by steady: end of the quarantine
 	met    int64   // by steady: when it was noticed
@@ -323,10 +325,12 @@ func (s *peers) settle(p *peer, now *incarnation, o *origin, e epochs, quarantin
 	if e.since > 0 {
 		next.floor = max(next.floor, e.since+life-life/10)
 	}
-	if left := e.since + life - e.now; e.since > 0 && left > 0 {
+	// Once for what the registry tells, and no longer than it can take: a clock that is set back by
+	// hours afterwards would have it last for hours.
+	if left := min(e.since+life-e.now, life); e.since > now.since && left > 0 {
 		next.until = max(next.until, steady()+left*int64(time.Millisecond))
 	}
-	next.floor = max(next.floor, e.source)
+	next.since, next.floor = e.since, max(next.floor, e.source)
 	if *now == next {
 		return
 	}

@@ -19,13 +19,23 @@ redis.pcall('SELECT', 0)
 local clock = redis.call('TIME')
 local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
 
+-- latest_time is the latest that this clock, or that of whom these data come from, has been: what is
+-- new is new since then, else entries that were written before the clock was set back would
+-- seem younger. Where it cannot be noted for want of memory, nothing can be stored either.
+local latest_time = redis.call('HGET', registry, 'clock') or '0'
+if tonumber(latest_time) + 1000 <= tonumber(now) then
+  redis.pcall('HSET', registry, 'clock', now)
+end
+local start = now
+if tonumber(latest_time) > tonumber(now) then start = latest_time end
+
 -- bound forgets the oldest of what is noted, except what was asked for.
 local most, kept = 64, 32
 local function bound(mine, yours)
   if redis.call('HLEN', registry) <= most then return end
   local all, fields = redis.call('HGETALL', registry), {}
   for i = 1, #all, 2 do
-    if all[i] ~= mine and all[i] ~= yours then fields[#fields + 1] = {all[i], tonumber(all[i + 1]) or 0} end
+    if all[i] ~= mine and all[i] ~= yours and all[i] ~= 'clock' then fields[#fields + 1] = {all[i], tonumber(all[i + 1]) or 0} end
   end
   table.sort(fields, function(a, b) return a[2] < b[2] end)
   for i = 1, #fields - kept do redis.call('HDEL', registry, fields[i][1]) end
@@ -43,7 +53,7 @@ local fields = redis.call('HKEYS', registry)
 local function isSource(field) return string.sub(field, 1, 9) == 'postgres:' end
 local begun = string.format('%.0f', tonumber(now) - tonumber(ARGV[6]))
 for _, field in ipairs(fields) do
-  if not isSource(field) then begun = now end
+  if not isSource(field) and field ~= 'clock' then begun = start end
 end
 local before = ARGV[2] ~= '' and redis.call('HGET', registry, ARGV[2])
 local since = known(ARGV[1], before or begun)
@@ -65,9 +75,9 @@ for _, field in ipairs(fields) do
   end
 end
 local first = '0'
-if others then first = now end
+if others then first = start end
 if latest ~= '' and tonumber(ARGV[4], 16) > tonumber(latest, 16) then
-  first = string.format('%.0f', tonumber(now) + tonumber(ARGV[5]))
+  first = string.format('%.0f', tonumber(start) + tonumber(ARGV[5]))
 end
 if latest == '' or tonumber(ARGV[4], 16) > tonumber(latest, 16) then latest = ARGV[4] end
 local source = known(prefix .. latest, first)

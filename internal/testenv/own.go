@@ -58,6 +58,13 @@ func (o *OwnRedis) Ask(ctx context.Context, words ...any) (string, error) {
 	return o.r.ask(ctx, words...)
 }
 
+// Vouch notes that what the server holds now nobody has reason to doubt, as is the case when it is started first.
+func (o *OwnRedis) Vouch(ctx context.Context) error {
+	o.r.unknown = false
+	defer func() { o.r.unknown = true }()
+	return o.r.vouch(ctx, Registry)
+}
+
 // Count is Ask for a command that answers with a number.
 func (o *OwnRedis) Count(ctx context.Context, words ...any) (int, error) {
 	admin := o.r.admin()

@@ -21,6 +21,7 @@ type redisServer struct {
 	// sentinel: it runs as a Sentinel, from a file that it writes itself once it was started.
 	sentinel bool
 	proc     *process
+	clock    *clock // nil: it goes by the machine's
 	// unknown: nobody is told that its data are those that it has always had.
 	unknown bool
 	vouched bool // of a Cluster: its registry knows it
@@ -112,7 +113,11 @@ func (r *redisServer) argv() ([]string, error) {
 	if major >= 7 { // before, DEBUG was always allowed and the setting unknown
 		argv = append(argv, "--enable-debug-command", "local")
 	}
-	return append(argv, r.args...), nil
+	argv = append(argv, r.args...)
+	if r.clock != nil {
+		argv = r.clock.argv(argv)
+	}
+	return argv, nil
 }
 
 func (r *redisServer) kill(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wtcache/wtcache/internal/testenv"
 )
 
 // Nemesis is something that goes wrong in production. Strike makes it go wrong and Heal ends it; in between the processes go
@@ -23,6 +25,8 @@ type kind struct {
 	where []Topology
 	// byHand: against a cache that is written by hand as well
 	byHand bool
+	// clock: only where the clock of Redis can be moved
+	clock bool
 	// alone: never together with another one that is alone
 	alone bool
 	// hold is how long it lasts; 0: a second
@@ -32,7 +36,7 @@ type kind struct {
 }
 
 // kinds are all nemeses, in the order in which they strike.
-var kinds = slices.Concat(processKinds, linkKinds, redisKinds, fleetKinds, postgresKinds)
+var kinds = slices.Concat(processKinds, linkKinds, redisKinds, clockKinds, fleetKinds, postgresKinds)
 
 // calm does nothing: what goes wrong then goes wrong by itself.
 var calm = act("calm", nil, nil)
@@ -88,6 +92,9 @@ func kindsFor(o Options, names []string) (found []kind) {
 		if k.where != nil && !slices.Contains(k.where, o.Topology) || o.Mode != Through && !k.byHand {
 			continue
 		}
+		if k.clock && testenv.MovesClocks() != nil {
+			continue
+		}
 		if names == nil || slices.Contains(names, k.make().Name()) {
 			found = append(found, k)
 		}
@@ -105,6 +112,3 @@ func checkNames(o Options, names []string) error {
 	}
 	return nil
 }
-
-// LeftOut says which faults this harness cannot make, and why.
-const LeftOut = "clock jumps: Redis takes its time from the kernel and nothing here can move it for one process; the processes go by the monotonic clock"

@@ -73,6 +73,9 @@ func (w *World) Quiet(ctx context.Context) (q quiet, err error) {
 	if q.differing, err = w.compare(ctx, q.contents); err != nil {
 		return q, err
 	}
+	if err := w.forgetJump(ctx); err != nil {
+		return q, err
+	}
 	q.records, err = w.readBooks()
 	return q, err
 }

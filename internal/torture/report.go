@@ -125,7 +125,7 @@ func Play(ctx context.Context, o Options, plan Plan) (report Report, err error) 
 	defer func() { err = errors.Join(err, w.Close()) }()
 	out := w.opts.Out
 	fmt.Fprintf(out, "%s on %s, -seed %d; %d writing and %d reading processes of %d clients\nleft out: %s\n%s\n",
-		w.opts.Mode, w.opts.Topology, w.opts.Seed, w.opts.Writers, w.opts.Readers, w.opts.Clients, LeftOut, heading)
+		w.opts.Mode, w.opts.Topology, w.opts.Seed, w.opts.Writers, w.opts.Readers, w.opts.Clients, leftOut(w.opts.Topology), heading)
 	each := plan.Each
 	plan.Each = func(r Result) {
 		fmt.Fprintln(out, r)

@@ -141,7 +141,7 @@ func (w *World) startServers(ctx context.Context) (err error) {
 	}
 	switch w.opts.Topology {
 	case Single:
-		if w.Redis, err = w.env.NewRedis(ctx, "--dbfilename", "dump.rdb"); err != nil {
+		if w.Redis, err = w.startRedis(ctx, "--dbfilename", "dump.rdb"); err != nil {
 			return err
 		}
 		o, err := redis.ParseURL(w.Redis.URL)
