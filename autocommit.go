@@ -113,6 +113,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 		return response{}, &RefusedError{Rules: []string{st.table.Name.String()}, Err: err}
 	}
 	if err != nil && e.outbox != nil {
+		c.tx.noFence = err
 		return c.lockFirst(ctx, st, r) // the outbox needs a transaction
 	}
 	crashPoint("fenced")

@@ -42,6 +42,7 @@ type txState struct {
 	isolation  sql.IsolationLevel // that it was begun with through database/sql
 	floors     []*floor           // of the contexts that ruled statements came with
 	unseen     bool               // something may have been written past us
+	noFence    error              // why its keys could not be fenced, where that was tried before it began
 }
 
 type mark struct {

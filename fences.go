@@ -25,16 +25,30 @@ type fences struct {
 	unfenced             bool    // something could not be
 }
 
+// fence carries out step 2, unless its failure is known already.
+func (c *conn) fence(ctx context.Context, o *owed) (*fences, error) {
+	if err := c.tx.noFence; err != nil {
+		return c.engine.unfenced(o, err)
+	}
+	return c.engine.fence(ctx, o)
+}
+
+// unfenced is what there is of a fence that failed before anything was captured.
+func (e *engine) unfenced(o *owed, err error) (*fences, error) {
+	h := &fences{engine: e, owed: o, keysOwed: len(o.strict) > 0, coarseOwed: len(o.coarse) > 0, unfenced: true}
+	h.partial, _ = errors.AsType[*cachesync.FenceError](err)
+	return h, err
+}
+
 // fence carries out step 2. On error it still gives what was fenced, for a caller
 // who goes on all the same. The context's cancellation does not end it: a fence that
 // is cut off half-way would have to be waited for anyhow.
 func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
 	ctx = context.WithoutCancel(ctx)
-	h := &fences{engine: e, owed: o}
 	if e.sync.Down() {
-		h.keysOwed, h.coarseOwed, h.unfenced = len(o.strict) > 0, len(o.coarse) > 0, true
-		return h, errDown
+		return e.unfenced(o, errDown)
 	}
+	h := &fences{engine: e, owed: o}
 	err := h.fenceKeys(ctx)
 	crashPoint("keys fenced")
 	err = errors.Join(err, h.fenceCoarse(ctx))

@@ -14,7 +14,7 @@ func TestDoubtWhileEverythingIsOwed(t *testing.T) {
 	wire, server := testenv.ProxyURL(t, testenv.Postgres(t)), testenv.NewRedis(t)
 	schema := testenv.Outbox(t, testenv.Postgres(t))
 	l := newLedger(t, ledgerSetup{postgres: wire.URL, redis: server.URL, config: withOutbox(t, schema, func(c *wtcache.Config) {
-		c.MaxQueuedKeys, c.FenceLife = 1, 15*time.Second
+		c.MaxQueuedKeys, c.FenceLife = 1, 30*time.Second
 	})})
 	other := l.beside(ledgerSetup{redis: server.URL, config: withOutbox(t, schema)})
 	server.Kill()

@@ -154,7 +154,7 @@ func TestQueueOfALongOutageWhileRedisComesBack(t *testing.T) {
 func TestQueueOfAStatementThatOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	proxy := testenv.ProxyURL(t, testenv.Postgres(t))
-	l, link, schema := cutLedger(t, ledgerSetup{postgres: proxy.URL}, fewKeys, func(c *wtcache.Config) { c.FenceLife = 15 * time.Second })
+	l, link, schema := cutLedger(t, ledgerSetup{postgres: proxy.URL}, fewKeys, func(c *wtcache.Config) { c.FenceLife = 30 * time.Second })
 	well := l.beside(ledgerSetup{config: withOutbox(t, schema)})
 	well.warm(1)
 	link.Pause()

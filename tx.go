@@ -59,7 +59,7 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		return send()
 	}
 	crashPoint("settled")
-	held, err := c.engine.fence(ctx, o)                            // 2
+	held, err := c.fence(ctx, o)                                   // 2
 	if refusal := c.withoutFence(ctx, held, err); refusal != nil { // 2a
 		c.engine.stats.refused.Add(1)
 		_ = rollback() // the refusal is the error to return

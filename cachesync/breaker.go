@@ -50,8 +50,8 @@ func (b *breakers) of(server string) *breaker {
 	return one
 }
 
-// anyClosed says that some primary answers, as far as is known.
-func (b *breakers) anyClosed() bool {
+// anyTries says that some primary answers, as far as is known, or may be asked whether it does again.
+func (b *breakers) anyTries() bool {
 	b.mu.RLock()
 	var primaries []*breaker
 	for server, one := range b.byServer {
@@ -60,7 +60,7 @@ func (b *breakers) anyClosed() bool {
 		}
 	}
 	b.mu.RUnlock()
-	return len(primaries) == 0 || slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() == gobreaker.StateClosed })
+	return len(primaries) == 0 || slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() != gobreaker.StateOpen })
 }
 
 func (b *breakers) make(server string) *breaker {
@@ -97,9 +97,14 @@ func (c *Client) breakerChanged(server string, from, to gobreaker.State) {
 	}
 }
 
-// Reachable says that a call is worth a try: the server answers, or of a Cluster one does, as far
-// as is known.
-func (c *Client) Reachable() bool { return c.breakers.anyClosed() }
+// Reachable says that a call is worth a try: the server answers, or of a Cluster one does, as far as is
+// known, or may be asked whether it does again. Nobody else asks a Cluster's servers.
+func (c *Client) Reachable() bool {
+	if c.single {
+		return !c.Down()
+	}
+	return c.breakers.anyTries()
+}
 
 // Down says that the one server there is does not answer, so that a call is not worth a
 // try: somebody looks after it until it does. Of a Cluster, some servers may.

@@ -50,7 +50,7 @@ type Options struct {
 	// pauses, on a goroutine of its own; the context ends with Close.
 	Recovered func(ctx context.Context) error
 	// HandOver, where set, takes over what is owed once it has been tried in vain for
-	// HandOverAfter, or fills the list: it returns nil when somewhere durable has it, and
+	// HandOverAfter (what fills the list before is exchanged for sweeps): it returns nil when somewhere durable has it, and
 	// then it is owed here no more. It is called on a goroutine of the client's, again
 	// and again until it succeeds; the context ends with Close, or a moment after.
 	HandOver      func(ctx context.Context, keys []string, sweeps []OwedSweep) error

@@ -177,7 +177,8 @@ func (b *Box) Nudge() {
 const closeTimeout = 2 * time.Second
 
 // Close ends the work in the background and waits for it. What is queued stays queued, for others. An outage that this process has
-// announced is removed if nothing needs it, else left to others, who need not wait for DeadAfter. Tickets that are still out are void.
+// announced is removed if nothing needs it, else left to others, who need not wait for DeadAfter, unless a ticket is still out under which
+// everything was owed. Tickets that are still out are void.
 // Close returns nil; a second call does nothing.
 func (b *Box) Close() error {
 	b.mu.Lock()
@@ -188,11 +189,13 @@ func (b *Box) Close() error {
 	b.closed = true
 	o := b.outage
 	b.outage = nil
+	// Commits that rest on what is held back may still land: others wait for as long as if this process had died.
+	relied := o != nil && o.holders > 0 && o.mayHold
 	b.mu.Unlock()
 	b.stop()
 	b.background.Wait()
 	b.sight.Store(nil)
-	if o != nil {
+	if o != nil && !relied {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		b.leave(ctx, o.id)

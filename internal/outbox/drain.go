@@ -19,9 +19,11 @@ const (
 	sweepTimeout  = 30 * time.Minute
 	// A row that Redis refuses, alone, is set aside for a while, and one that cannot be read for longer: they must not keep others from
 	// being drained. They stay in the table.
-	refusedFor    = 5 * time.Second
+	refusedFor    = 30 * time.Second
 	unreadableFor = 10 * time.Minute
 	maxAside      = 1000
+	// maxFailures bounds the batches that fail in one go: a Redis that has just gone away refuses every row.
+	maxFailures = 50
 )
 
 // drainer is what the worker remembers of its batches. Only the worker touches it.
@@ -42,12 +44,14 @@ type row struct {
 	debt Debt
 }
 
-// drain takes batches until nothing is left that can be taken. A batch that failed ends it: the next try comes after a pause.
+// drain takes batches until nothing is left that can be taken. What Redis refuses is tried in smaller batches, until the rows at fault are
+// set aside. It gives the last failure: the next try comes after a pause.
 func (b *Box) drain() error {
 	d := &b.drainer
 	now := time.Now()
 	maps.DeleteFunc(d.aside, func(_ int64, until time.Time) bool { return until.Before(now) })
-	for b.o.Settler.Reachable() {
+	var failed error
+	for failures := 0; b.o.Settler.Reachable() && failures < maxFailures; {
 		if d.size == 0 {
 			d.size = batchRows
 		}
@@ -59,17 +63,19 @@ func (b *Box) drain() error {
 			if len(taken) == 1 && b.o.Settler.Reachable() {
 				b.setAside(taken[0], refusedFor, "a row of the outbox cannot be settled and is kept", err)
 			}
-			d.size = max(1, d.size/4)
-			return err
+			d.size = max(1, d.size/4) // to find the row at fault
+			failures++
+			failed = err
+			continue
 		case err != nil:
 			b.stats.drainErrors.Add(1)
 			return err
 		case len(taken) == 0:
-			return nil
+			return failed
 		}
 		d.size = min(2*d.size, batchRows)
 	}
-	return nil
+	return failed
 }
 
 func (b *Box) setAside(id int64, period time.Duration, kind string, err error) {

@@ -35,10 +35,16 @@ func (b *Box) fill(o *outage) {
 	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
 	defer cancel()
 	everything := b.o.Everything()
+	if len(everything) == 0 { // nobody knows the rules yet
+		b.mu.Lock()
+		o.holders, o.queued, o.filling = o.holders-1, 0, false
+		b.mu.Unlock()
+		return
+	}
 	_, err := b.exec(ctx, b.text.insertHeld, o.id, Debt{Sweeps: everything}.encode())
 	b.mu.Lock()
 	o.holders--
-	o.full = err == nil && len(everything) > 0
+	o.full = err == nil
 	o.filling = o.full
 	b.mu.Unlock()
 	if err != nil {

@@ -93,6 +93,7 @@ const measureEach = 2 * time.Second
 
 // endure is a round while Redis is out of reach: others may drain, and this process keeps the table in bounds.
 func (b *Box) endure(measured *time.Time) (busy bool, err error) {
+	b.drainer.aside = nil // what was refused may have been so because Redis went away
 	id := b.announcedID()
 	if id == 0 {
 		return false, nil
@@ -133,7 +134,8 @@ const (
 	drainedPause    = 20 * time.Millisecond
 )
 
-// Drained returns nil once the outbox holds nothing that was visible at the call, and this process has no outage. It has the outbox
+// Drained returns nil once the outbox holds nothing that was visible at the call, but for what is held back until another process' outage
+// is over, which readers are kept from by that outage, and this process has no outage. It has the outbox
 // drained meanwhile and waits for up to a second; then, and when the context ends, it returns an error that wraps ErrNotDrained, or that
 // of Postgres. A row that cannot be read or settled is not drained.
 func (b *Box) Drained(ctx context.Context) error {
@@ -145,6 +147,7 @@ func (b *Box) Drained(ctx context.Context) error {
 		return fmt.Errorf("look at the outbox: %w", err)
 	}
 	var last error
+	pause := drainedPause
 	for {
 		b.mu.Lock()
 		round := b.rounds
@@ -158,9 +161,10 @@ func (b *Box) Drained(ctx context.Context) error {
 		}
 		last = err
 		b.Nudge()
-		if !await(ctx, b.ctx, round) || !await(ctx, b.ctx, time.After(drainedPause)) {
+		if !await(ctx, b.ctx, round) || !await(ctx, b.ctx, time.After(pause)) {
 			return err
 		}
+		pause = min(2*pause, drainedPatience/2)
 	}
 }
 
