@@ -18,7 +18,7 @@ func newSchema() *cobra.Command {
 	var apply bool
 	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the outbox' tables as SQL, or make them",
+		Short: "Print the outbox's tables as SQL, or make them",
 		Long: `schema prints the SQL that makes the tables of the outbox, in which a write keeps what it
 owes to Redis while Redis does not answer (redis_down: queue). It may be run again. With
 --apply it is run in the database of --dsn. The role needs CREATE on the database; the
