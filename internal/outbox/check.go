@@ -23,7 +23,7 @@ func (e *MissingError) Error() string {
 	if e.Statement != "" {
 		how = "run as the owner, with psql or as `wtcache schema | psql`:\n" + strings.TrimSpace(e.Statement)
 	}
-	return fmt.Sprintf("%v: %s; rules with redis_down: queue need it; %s", ErrMissing, e.Problem, how)
+	return fmt.Sprintf("%v: %s; rules with redis_down: queue need it (those with redis_down: refuse do not, and wtcache_outbox=off keeps what is owed in memory, where a crash loses it); %s", ErrMissing, e.Problem, how)
 }
 
 // Unwrap lets errors.Is find ErrMissing.
