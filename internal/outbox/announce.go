@@ -84,9 +84,17 @@ func (b *Box) Announce(ctx context.Context, wait bool) (*Ticket, error) {
 
 var errEnded = errors.New("wtcache: the announcement was withdrawn before every reader knew of it")
 
+// announceTimeout is longer than its callers wait (requestTimeout): their transactions may hold all the sessions that a pooler or the server
+// has, and an announcement that gave up together with them would never get one.
+const announceTimeout = 3 * requestTimeout
+
+var errSlow = errors.New("wtcache: the announcement takes too long; does the database have a session left for it?")
+
 // hold gives a ticket for the outage that is announced, and announces one where there is none.
 func (b *Box) hold(ctx context.Context) (*Ticket, error) {
 	b.Start()
+	slow := time.NewTimer(requestTimeout)
+	defer slow.Stop()
 	for {
 		t, busy, attempt := b.tryHold()
 		if t != nil {
@@ -99,6 +107,8 @@ func (b *Box) hold(ctx context.Context) (*Ticket, error) {
 		case <-busy:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-slow.C:
+			return nil, errSlow
 		}
 		if attempt != nil && attempt.err != nil {
 			return nil, attempt.err
@@ -128,7 +138,7 @@ func (b *Box) tryHold() (t *Ticket, busy <-chan struct{}, attempt *announcement)
 
 // announce commits a row, finds out for how long readers may go without a look, and has the outage kept alive.
 func (b *Box) announce(f *announcement) {
-	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(b.ctx, announceTimeout)
 	defer cancel()
 	o := &outage{ready: make(chan struct{}), ended: make(chan struct{})}
 	var longest int64
