@@ -106,6 +106,7 @@ func (d *depot) beside() *shelf {
 func withOutboxIn(schema string) func(*wtcache.Config) {
 	return func(c *wtcache.Config) {
 		c.Outbox, c.Watch, c.RedisTimeout = schema, 200*time.Millisecond, 200*time.Millisecond
+		c.FenceLife = 3 * time.Second // of fences that arrive late, too, which keep their keys out of use
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +18,9 @@ const (
 	sweepTimeout  = 30 * time.Minute
 	// A row that Redis refuses, alone, is set aside for a while, and one that cannot be read for longer: they must not keep others from
 	// being drained. They stay in the table.
-	refusedFor    = 30 * time.Second
+	// The first time is short: a Redis that hung for a moment fails a row, too, and the outage lasts until that row is settled.
+	refusedMin    = time.Second
+	refusedMax    = 30 * time.Second
 	unreadableFor = 10 * time.Minute
 	maxAside      = 1000
 	// maxFailures bounds the batches that fail in one go: a Redis that has just gone away refuses every row.
@@ -28,8 +29,14 @@ const (
 
 // drainer is what the worker remembers of its batches. Only the worker touches it.
 type drainer struct {
-	size  int                 // of the next batch; smaller after a failure, to find the row at fault
-	aside map[int64]time.Time // rows not to be taken before
+	size  int             // of the next batch; smaller after a failure, to find the row at fault
+	aside map[int64]aside // rows
+}
+
+// aside is a row that is not to be taken before until.
+type aside struct {
+	until time.Time
+	pause time.Duration // that led there
 }
 
 // settleError is Redis' part in the failure of a batch.
@@ -48,8 +55,7 @@ type row struct {
 // set aside. It gives the last failure: the next try comes after a pause.
 func (b *Box) drain() error {
 	d := &b.drainer
-	now := time.Now()
-	maps.DeleteFunc(d.aside, func(_ int64, until time.Time) bool { return until.Before(now) })
+	maps.DeleteFunc(d.aside, func(_ int64, a aside) bool { return time.Since(a.until) > refusedMax }) // it is gone, or as good as new
 	var failed error
 	for failures := 0; b.o.Settler.Reachable() && failures < maxFailures; {
 		if d.size == 0 {
@@ -61,7 +67,7 @@ func (b *Box) drain() error {
 		case errors.As(err, &refused):
 			b.stats.drainErrors.Add(1)
 			if len(taken) == 1 && b.o.Settler.Reachable() {
-				b.setAside(taken[0], refusedFor, "a row of the outbox cannot be settled and is kept", err)
+				b.setAside(taken[0], min(max(2*d.aside[taken[0]].pause, refusedMin), refusedMax), "a row of the outbox cannot be settled and is kept", err)
 			}
 			d.size = max(1, d.size/4) // to find the row at fault
 			failures++
@@ -81,9 +87,9 @@ func (b *Box) drain() error {
 func (b *Box) setAside(id int64, period time.Duration, kind string, err error) {
 	d := &b.drainer
 	if d.aside == nil || len(d.aside) >= maxAside {
-		d.aside = make(map[int64]time.Time)
+		d.aside = make(map[int64]aside)
 	}
-	d.aside[id] = time.Now().Add(period)
+	d.aside[id] = aside{time.Now().Add(period), period}
 	b.stats.skipped.Add(1)
 	b.report(kind, fmt.Errorf("row %d of %s.outbox: %w", id, quote(b.o.Schema), err))
 }
@@ -173,8 +179,14 @@ func (b *Box) transact(ctx context.Context, idle time.Duration, f func(*sql.Tx) 
 
 // takeText locks some of the rows that nobody else has locked, the oldest first.
 func (b *Box) takeText(condition string, size int) string {
-	if aside := slices.Collect(maps.Keys(b.drainer.aside)); len(aside) > 0 {
-		condition += " AND id NOT IN " + list(aside)
+	var not []int64
+	for id, a := range b.drainer.aside {
+		if time.Now().Before(a.until) {
+			not = append(not, id)
+		}
+	}
+	if len(not) > 0 {
+		condition += " AND id NOT IN " + list(not)
 	}
 	return b.text.take + condition + " ORDER BY id LIMIT " + strconv.Itoa(size) + " FOR UPDATE SKIP LOCKED"
 }
