@@ -22,7 +22,8 @@ func prepareOutbox(ctx context.Context, databaseURL string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "BEGIN; "+outboxLock+ddl.For("wtcache")+"; COMMIT"); err != nil {
+	// A server may be set up to wait for a standby that a test has not started yet.
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = local; BEGIN; "+outboxLock+ddl.For("wtcache")+"; COMMIT"); err != nil {
 		return fmt.Errorf("make the outbox's tables: %w", err)
 	}
 	return nil
