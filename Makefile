@@ -5,7 +5,7 @@ PKGS        ?= ./...
 TESTFLAGS   ?=
 # Tests at a time in a package: they wait for servers and for fences more than they compute.
 PARALLEL    ?= 6
-TIMEOUT     ?= 40m
+TIMEOUT     ?= 60m
 FUZZTIME    ?= 30s
 BENCHTIME   ?= 1s
 # Of "make torture": how long, how Redis is run (single, sentinel, cluster), and further arguments (-h lists them).
