@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache/examples/shop/internal/scratch"
+	"github.com/wtcache/wtcache/internal/outbox/ddl"
 	"github.com/wtcache/wtcache/internal/testenv"
 )
 
@@ -244,5 +245,12 @@ func TestOptions(t *testing.T) {
 				t.Errorf("error %v, want one that names %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// The shop's migration makes the outbox as this version of wtcache wants it: else the shop does not start with the driver.
+func TestOutboxIsThatOfTheCommand(t *testing.T) {
+	if !strings.Contains(outbox, ddl.For(`"wtcache"`)) {
+		t.Error("run `(echo '-- …'; go run ./cmd/wtcache schema) > examples/shop/outbox.sql`")
 	}
 }

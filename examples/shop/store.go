@@ -10,6 +10,11 @@ import (
 //go:embed schema.sql
 var schema string
 
+// outbox is what `wtcache schema` prints.
+//
+//go:embed outbox.sql
+var outbox string
+
 // store writes and reads the shop's tables. It is plain database/sql: no cache is known here. Safe for concurrent use.
 type store struct{ db *sql.DB }
 
@@ -22,7 +27,7 @@ type querier interface {
 
 // migrate makes the tables that are not there yet.
 func migrate(ctx context.Context, db *sql.DB) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if _, err := db.ExecContext(ctx, schema+outbox); err != nil {
 		return fmt.Errorf("make the tables: %w", err)
 	}
 	return nil
