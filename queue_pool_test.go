@@ -26,7 +26,7 @@ func TestQueueWhenThePoolerHasNoSessionLeft(t *testing.T) {
 	for i := range 6 {
 		all.Go(func() {
 			tries := 0
-			for ; tries < 10; tries++ {
+			for ; tries < 6; tries++ {
 				err := inOneTx(fmt.Sprintf("UPDATE crates SET n = 1 WHERE id = %d", i+1))(t.Context(), db)
 				if err == nil {
 					break
@@ -36,7 +36,7 @@ func TestQueueWhenThePoolerHasNoSessionLeft(t *testing.T) {
 				}
 				t.Logf("writer %d, try %d: %v", i, tries, err)
 			}
-			if tries == 10 {
+			if tries == 6 {
 				t.Errorf("writer %d was refused each time", i)
 			}
 		})

@@ -2,10 +2,15 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // outage is a row of table outage that this process has committed.
@@ -84,16 +89,19 @@ func (b *Box) Announce(ctx context.Context, wait bool) (*Ticket, error) {
 
 var errEnded = errors.New("wtcache: the announcement was withdrawn before every reader knew of it")
 
-// announceTimeout is longer than its callers wait (requestTimeout): their transactions may hold all the sessions that a pooler or the server
-// has, and an announcement that gave up together with them would never get one.
-const announceTimeout = 3 * requestTimeout
+// announceTimeout is much longer than what callers wait: their transactions may hold all the sessions that a pooler or the server has. They
+// have to give them up for it, again and again where many have begun before it, and an announcement that gave up with them would never get one.
+const (
+	announcePatience = 2 * time.Second
+	announceTimeout  = 30 * time.Second
+)
 
 var errSlow = errors.New("wtcache: the announcement takes too long; does the database have a session left for it?")
 
 // hold gives a ticket for the outage that is announced, and announces one where there is none.
 func (b *Box) hold(ctx context.Context) (*Ticket, error) {
 	b.Start()
-	slow := time.NewTimer(requestTimeout)
+	slow := time.NewTimer(announcePatience)
 	defer slow.Stop()
 	for {
 		t, busy, attempt := b.tryHold()
@@ -141,21 +149,58 @@ func (b *Box) announce(f *announcement) {
 	ctx, cancel := context.WithTimeout(b.ctx, announceTimeout)
 	defer cancel()
 	o := &outage{ready: make(chan struct{}), ended: make(chan struct{})}
-	var longest int64
-	var ignored any
 	o.renewed = b.o.seams.now()
-	err := b.query(ctx, b.text.announce, []any{b.o.Process}, &o.id, &ignored)
-	if err == nil {
-		b.o.seams.at("announced")
-		// In a statement of its own, after the announcement is committed: see the package's comment.
-		err = b.query(ctx, b.text.longest, nil, &longest)
-	}
+	var longest int64
+	err := b.with(ctx, func(c *sql.Conn) (err error) {
+		o.id, longest, err = b.announceOn(ctx, c)
+		return err
+	})
 	if !b.announced(f, o, max(b.o.Watch, time.Duration(longest)*time.Millisecond), err) && o.id != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		b.leave(ctx, o.id) // else it is dead in DeadAfter, which costs hits and no more
 	}
 }
+
+// announceOn commits the row, and asks for the longest lease in a transaction after that: see the package's comment. Where the base driver is pgx both go
+// in one request, which a pooler gives one session: for a second one the announcement would wait behind all who have begun a transaction since.
+func (b *Box) announceOn(ctx context.Context, c *sql.Conn) (id, longest int64, err error) {
+	err = c.Raw(func(driverConn any) error {
+		base, ok := driverConn.(*stdlib.Conn)
+		if !ok {
+			return errNotPgx
+		}
+		id, longest, err = announceTogether(ctx, base.Conn().PgConn(), b.text.announceTogether)
+		return err // a session that it leaves in a failed transaction is thrown away by pgx's ResetSession
+	})
+	if !errors.Is(err, errNotPgx) {
+		return id, longest, err
+	}
+	var ignored any
+	if err := c.QueryRowContext(ctx, b.text.announce, b.args(b.o.Process)...).Scan(&id, &ignored); err != nil {
+		return 0, 0, err
+	}
+	return id, longest, c.QueryRowContext(ctx, b.text.longest, b.args()...).Scan(&longest)
+}
+
+func announceTogether(ctx context.Context, c *pgconn.PgConn, text string) (id, longest int64, err error) {
+	results, err := c.Exec(ctx, text).ReadAll()
+	numbers := []*int64{&id, &longest}
+	for _, r := range results {
+		if len(r.Rows) != 1 || len(numbers) == 0 {
+			continue // of BEGIN and COMMIT
+		}
+		n, failed := strconv.ParseInt(string(r.Rows[0][0]), 10, 64)
+		*numbers[0], numbers = n, numbers[1:]
+		err = errors.Join(err, failed)
+	}
+	if err == nil && len(numbers) > 0 {
+		err = errNotAnnounced
+	}
+	return id, longest, err
+}
+
+var errNotAnnounced = errors.New("wtcache: the outbox's table outage does not keep what is written to it")
 
 // announced ends an announcement and reports whether its outage is now this process'.
 func (b *Box) announced(f *announcement, o *outage, watch time.Duration, err error) bool {

@@ -15,7 +15,7 @@ const (
 	listenPauseMax = 30 * time.Second
 )
 
-var errCannotListen = errors.New("wtcache: the base driver is not pgx")
+var errNotPgx = errors.New("wtcache: the base driver is not pgx")
 
 // listen wakes the worker when somebody announces an outage, ends one, or hands something to the outbox. What it misses, the worker finds
 // a little later by itself.
@@ -27,7 +27,7 @@ func (b *Box) listen() {
 	for pause := listenPauseMin; ; {
 		began := time.Now()
 		err := b.listenOnce()
-		if b.ctx.Err() != nil || errors.Is(err, errCannotListen) {
+		if b.ctx.Err() != nil || errors.Is(err, errNotPgx) {
 			return
 		}
 		if time.Since(began) > listenPauseMax {
@@ -53,12 +53,12 @@ func (b *Box) listenOnce() error {
 	err = conn.Raw(func(driverConn any) error {
 		c, ok := driverConn.(*stdlib.Conn)
 		if !ok {
-			return errCannotListen
+			return errNotPgx
 		}
 		failed = b.hear(c)
 		return driver.ErrBadConn
 	})
-	if errors.Is(err, errCannotListen) {
+	if errors.Is(err, errNotPgx) {
 		return err
 	}
 	return failed

@@ -11,6 +11,7 @@ import (
 type texts struct {
 	insert, insertFree, hand  string
 	announce, longest, renew  string
+	announceTogether          string
 	poll, register            string
 	remove, removeDead, leave string
 	glance, measure           string
@@ -41,6 +42,8 @@ func textsFor(o Options) texts {
 			SELECT (SELECT pg_catalog.count(*) FROM put), $NOTIFY::pg_catalog.text`),
 		announce: fill(`WITH put AS (INSERT INTO $S.outage (process) VALUES ($1::pg_catalog.text) RETURNING id)
 			SELECT id, $NOTIFY::pg_catalog.text FROM put`),
+		announceTogether: fill(`BEGIN; WITH put AS (INSERT INTO $S.outage (process) VALUES (`) + literal(o.Process) + fill(`) RETURNING id)
+			SELECT id, $NOTIFY::pg_catalog.text FROM put; COMMIT; SELECT coalesce(pg_catalog.max(millis), 0) FROM $S.watch`),
 		longest:    fill(`SELECT coalesce(pg_catalog.max(millis), 0) FROM $S.watch`),
 		renew:      fill(`UPDATE $S.outage SET seen_at = $NOW WHERE id = $1::pg_catalog.int8 AND seen_at >= $DEAD`),
 		poll:       fill(`SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT FROM $S.outage), EXISTS (SELECT FROM $S.watch WHERE millis = $MILLIS)`),
