@@ -224,7 +224,7 @@ func TestQueueOfTheFirstWriteOfAnOutage(t *testing.T) {
 				t.Errorf("the outbox was given %q and owes %q", owed, f.owes)
 			}
 			if n := d.stats().Redis.BreakerOpens - before.Redis.BreakerOpens; n != 0 {
-				t.Skipf("the breaker has opened %d times", n)
+				t.Logf("the breaker has opened %d times: what follows is right then, too, and shows less", n)
 			}
 			d.link.Resume()
 			settled(t, d.plain, d.outbox)

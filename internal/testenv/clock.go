@@ -95,15 +95,7 @@ func (e *Env) NewRedisWithClock(ctx context.Context, args ...string) (*OwnRedis,
 }
 
 func (s *site) redisWithClock(ctx context.Context, args ...string) (*redisServer, error) {
-	cred, err := serverCredential()
-	if err != nil {
-		return nil, err
-	}
-	bin, err := findRedis(cred)
-	if err != nil {
-		return nil, err
-	}
-	h, err := s.get()
+	h, bin, err := s.forRedis()
 	if err != nil {
 		return nil, err
 	}

@@ -207,17 +207,21 @@ func (s *site) postgresBin(h *home) (string, error) {
 	return s.bin, nil
 }
 
-// redis looks for the binary first: without one there is no need of a home.
-func (s *site) redis(ctx context.Context, args ...string) (*redisServer, error) {
+// forRedis looks for the binary first: without one there is no need of a home.
+func (s *site) forRedis() (h *home, bin string, err error) {
 	cred, err := serverCredential()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	bin, err := findRedis(cred)
-	if err != nil {
-		return nil, err
+	if bin, err = findRedis(cred); err != nil {
+		return nil, "", err
 	}
-	h, err := s.get()
+	h, err = s.get()
+	return h, bin, err
+}
+
+func (s *site) redis(ctx context.Context, args ...string) (*redisServer, error) {
+	h, bin, err := s.forRedis()
 	if err != nil {
 		return nil, err
 	}

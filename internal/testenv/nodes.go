@@ -52,15 +52,7 @@ func (s *site) redisNode(ctx context.Context, args ...string) (*redisServer, err
 }
 
 func (s *site) listening(ctx context.Context, prepare func(h *home, bin, dir string, port int) (*redisServer, error)) (*redisServer, error) {
-	cred, err := serverCredential()
-	if err != nil {
-		return nil, err
-	}
-	bin, err := findRedis(cred)
-	if err != nil {
-		return nil, err
-	}
-	h, err := s.get()
+	h, bin, err := s.forRedis()
 	if err != nil {
 		return nil, err
 	}
