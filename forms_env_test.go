@@ -188,8 +188,7 @@ func (w *world) open(t *testing.T, options ...func(*pgx.ConnConfig)) *sql.DB {
 		RedisURL: w.redis.url(t), Rules: files,
 		RedisTimeout: 10 * time.Second, FenceLife: 2 * time.Minute,
 		Logger: slog.New(slog.DiscardHandler),
-		// Behind a pooler its looks would come between the two messages by which mode describe_exec sends a statement.
-		Outbox: wtcache.OutboxOff,
+		Outbox: wtcache.OutboxOff, // queue_forms_test.go has the forms with one
 	})
 	if err != nil {
 		t.Fatal(err)
