@@ -277,18 +277,7 @@ func (c *Client) registryOf(ctx context.Context, rdb redis.UniversalClient) (str
 	if !ok {
 		return Registry, true
 	}
-	const tries = 10_000 // a server with a single slot is found after 16,384 on the average; it is no use then
-	for n := range tries {
-		name := fmt.Sprintf("%s:{%d}", Registry, n)
-		node, err := cluster.MasterForKey(ctx, name)
-		if err != nil {
-			return "", false
-		}
-		if node.Options().Addr == serverOf(rdb) {
-			return name, true
-		}
-	}
-	return "", false
+	return registryAt(ctx, cluster, serverOf(rdb))
 }
 
 // quarantine is how long after an incarnation began commits may be under way that its
