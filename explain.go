@@ -35,6 +35,8 @@ type Explanation struct {
 	Warnings  []string `json:"warnings,omitempty"`
 	// Advice is how to make the write precise, or captured; "" where that needs nothing or cannot be had.
 	Advice string `json:"advice,omitempty"`
+	// AsOneString says what is otherwise where all statements of the text are sent as one string. The first has it.
+	AsOneString string `json:"as_one_string,omitempty"`
 	// SyntaxError is why the statement cannot be parsed; nil where it can.
 	SyntaxError *SyntaxError `json:"syntax_error,omitempty"`
 }
@@ -126,7 +128,6 @@ type Explainer struct {
 	outdated    bool
 	nonStandard bool // a backslash in '…' is no ordinary character in this session
 	functions   []rules.Function
-	calls       map[string]bool
 }
 
 // NewExplainer reads cfg's rules, and the catalogue and the role's rights through a connection of base, which it closes again. It needs
@@ -208,13 +209,12 @@ func (c *conn) explainer() *Explainer {
 
 // Explain says what the driver does with each statement of a text, in the order of the text; an empty
 // text has none. Statements that do not parse are explained, too: see SyntaxError. Of a text of
-// several statements each is explained as if it was sent alone; a warning says what is
-// otherwise where they are sent as one string.
+// several statements each is explained as if it was sent alone; see AsOneString.
 //
 // args are the arguments that would come with a text of one statement, as Go values: keys are then shown with them.
 // The error is for a wrong use of args alone.
 func (x *Explainer) Explain(text string, args ...any) ([]Explanation, error) {
-	stmts, steps, warnings := x.plan(text)
+	stmts, steps, together := x.plan(text)
 	if len(args) > 0 && len(stmts) != 1 {
 		return nil, fmt.Errorf("wtcache: explain: arguments come with a text of one statement; this one has %d", len(stmts))
 	}
@@ -223,7 +223,9 @@ func (x *Explainer) Explain(text string, args ...any) ([]Explanation, error) {
 	for i := range steps {
 		one := explaining{x: x, st: &steps[i], alone: len(steps) == 1, whole: text, args: namedValues(args), at: at}
 		all[i] = one.explain()
-		all[i].Warnings = append(all[i].Warnings, warnings...)
+	}
+	if len(all) > 0 {
+		all[0].AsOneString = together
 	}
 	return all, nil
 }
@@ -258,7 +260,7 @@ func (p *places) find(at int) Position {
 }
 
 // plan plans a text as a connection does, without its cache and its counters.
-func (x *Explainer) plan(text string) (stmts []*parser.Statement, steps []step, warnings []string) {
+func (x *Explainer) plan(text string) (stmts []*parser.Statement, steps []step, together string) {
 	if x.gen == nil {
 		return x.passing(text)
 	}
@@ -282,12 +284,12 @@ func (x *Explainer) plan(text string) (stmts []*parser.Statement, steps []step, 
 }
 
 // passing gives the steps of a text that goes straight to the base.
-func (x *Explainer) passing(text string) (stmts []*parser.Statement, steps []step, warnings []string) {
+func (x *Explainer) passing(text string) (stmts []*parser.Statement, steps []step, together string) {
 	stmts = parser.Parse(text)
 	for _, s := range stmts {
 		steps = append(steps, step{stmt: s, text: text[s.Span.Start:s.Span.End]})
 	}
-	return stmts, steps, nil
+	return stmts, steps, ""
 }
 
 // followed does what runStep does to know what an SQL-level EXECUTE further on writes.
@@ -304,19 +306,19 @@ func (c *conn) followed(st *step) *step {
 }
 
 // together says what is otherwise where the statements are sent as one string.
-func (b *boundPlan) together() []string {
+func (b *boundPlan) together() string {
 	if len(b.steps) < 2 || !b.writes && !b.shifts {
-		return nil
+		return ""
 	}
 	if err := b.refusal(); err != nil {
-		return []string{"Sent as one string, nothing of it is sent: " + err.Error() + "."}
+		return "Sent as one string nothing of it is sent: " + err.Error() + "."
 	}
-	said := []string{"Sent as one string by Exec without arguments, its statements run one by one in one transaction, as the server does it, so that each is inside a transaction; by Query, or with arguments, the string is one coarse write of all that it can write."}
+	said := "Sent as one string by Exec without arguments, the statements run one by one in one transaction, as the server does it; by Query, or with arguments, the string is one coarse write of all that it can write."
 	if b.control {
-		said[0] = "Sent as one string by Exec without arguments, its statements run one by one as they stand here; by Query, or with arguments, the string is refused, because it has transaction words among ruled writes."
+		said = "Sent as one string by Exec without arguments, the statements run one by one; by Query, or with arguments, the string is refused, because it has transaction words among ruled writes."
 	}
 	if b.shifts {
-		said = append(said, "A statement of the text changes what names mean, or definitions; each is explained as things are before the text runs.")
+		said += " A statement of the text changes definitions, or what names mean: each is explained as things are before the text runs."
 	}
 	return said
 }
