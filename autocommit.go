@@ -41,17 +41,40 @@ func (c *conn) autocommit(ctx context.Context, st *step, r request) (res respons
 }
 
 func (c *conn) autocommitPlanned(ctx context.Context, st *step, r request) (response, error) {
-	if st.action != actCoarse {
-		if c.engine.eventual(st.table) && len(st.coarse) == 0 && st.action == actPrecise && !c.engine.mustQueue() {
+	switch c.engine.order(st) {
+	case orderAfterCommit:
+		if !c.engine.mustQueue() {
 			return c.writeEventual(ctx, st, r)
 		}
-		if st.pinned != nil && !c.engine.eventual(st.table) {
-			if keys, ok := c.resolve(st, r.args); ok {
-				return c.fenceFirst(ctx, st, r, keys)
-			}
+	case orderFenceFirst:
+		if keys, ok := c.resolve(st, r.args); ok {
+			return c.fenceFirst(ctx, st, r, keys)
 		}
 	}
 	return c.lockFirst(ctx, st, r)
+}
+
+// order says what comes first in a ruled write outside a transaction.
+type order uint8
+
+const (
+	orderLockFirst   order = iota // the statement, in a transaction of ours; then the fences; then COMMIT
+	orderFenceFirst               // the fences; where the arguments leave a key open, lock first all the same
+	orderAfterCommit              // the statement alone; Redis hears of it afterwards
+)
+
+func (e *engine) order(st *step) order {
+	switch {
+	case st.action == actCoarse || st.table == nil:
+		return orderLockFirst
+	case e.eventual(st.table):
+		if len(st.coarse) == 0 && st.action == actPrecise {
+			return orderAfterCommit
+		}
+	case st.pinned != nil:
+		return orderFenceFirst
+	}
+	return orderLockFirst
 }
 
 // lockFirst runs the statement in a transaction of ours.

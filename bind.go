@@ -72,7 +72,7 @@ func (b *binder) relatives(st *step) {
 	if len(acted) == 0 || st.action == actRefuse || st.action == actUncaptured {
 		return
 	}
-	st.pinned = nil // more rows than the statement names are written
+	st.pinned, st.unpinned = nil, "more rows change than the statement names"
 	st.coarse = appendTables(slices.Clone(st.coarse), acted...)
 	if st.action != actPrecise {
 		st.coarse = appendTables(st.coarse, st.table) // of actPinned; else nil
@@ -150,7 +150,7 @@ func (b *binder) write(st *step) {
 		st.err = fmt.Errorf("%w: the role may write %s but not SELECT from it, so what it writes cannot be captured; run: %s", ErrPrivilege, target.Table.Name, target.Grant)
 		return
 	case target.RowSecurity:
-		if pinned := b.pinned(st, target.Table); pinned != nil {
+		if pinned, _ := b.pinned(st, target.Table); pinned != nil {
 			st.action, st.table, st.pinned = actPinned, target.Table, pinned
 			return
 		}
@@ -194,8 +194,15 @@ func (b *binder) precise(st *step, target rules.Target) {
 		return
 	}
 	st.action = actPrecise
-	if !target.View && len(target.Others) == 0 && len(t.Entries) == 1 && len(t.Shared) == 0 {
-		st.pinned = b.pinned(st, t)
+	switch {
+	case target.View:
+		st.unpinned = "it is written through a view"
+	case len(target.Others) > 0:
+		st.unpinned = "it can write rows of several rules"
+	case len(t.Entries) > 1 || len(t.Shared) > 0:
+		st.unpinned = "a row of the rule has several keys, and a statement rarely shows them all"
+	default:
+		st.pinned, st.unpinned = b.pinned(st, t)
 	}
 }
 
@@ -213,23 +220,42 @@ func changesKeys(s *parser.Statement, t *rules.Table) bool {
 }
 
 // pinned finds out whether every key that the statement can touch follows from
-// its constants and parameters. nil: no.
-func (b *binder) pinned(st *step, t *rules.Table) *pinnedKeys {
+// its constants and parameters. Where they do not it says why.
+func (b *binder) pinned(st *step, t *rules.Table) (p *pinnedKeys, why string) {
 	s := st.stmt
-	if t.BeforeTriggers || changesKeys(s, t) || slices.ContainsFunc(t.KeyColumns, func(k rules.KeyColumn) bool {
-		return k.Canon == rules.CanonNone || slices.Contains(s.Assigned, k.Name)
-	}) {
-		return nil
+	switch {
+	case t.BeforeTriggers:
+		return nil, "a BEFORE trigger may give the row another key"
+	case changesKeys(s, t):
+		return nil, "it may give rows another key"
 	}
-	p := &pinnedKeys{table: t, insert: s.Kind == parser.KindInsert}
+	for _, k := range t.KeyColumns {
+		switch {
+		case k.Canon == rules.CanonNone:
+			return nil, fmt.Sprintf("how Postgres spells a value of key column %s is known only once it is stored", k.Name)
+		case slices.Contains(s.Assigned, k.Name):
+			return nil, "it may give rows another key"
+		}
+	}
+	p = &pinnedKeys{table: t, insert: s.Kind == parser.KindInsert}
 	if s.Kind != parser.KindInsert {
-		return p.add(func(column string) (parser.Value, bool) { return pinOf(s, column) })
+		if p = p.add(func(column string) (parser.Value, bool) { return pinOf(s, column) }); p == nil {
+			return nil, "its WHERE does not compare every key column with a constant or a parameter by ="
+		}
+		return p, ""
 	}
-	if s.Conflict != nil && s.Conflict.Update && !sameColumns(s.Conflict.Columns, t.KeyColumns) {
-		return nil // the row that is updated is found by other columns than the key's
-	}
-	if s.Columns == nil || len(s.Rows) == 0 {
-		return nil
+	return p.addInserted(s)
+}
+
+// addInserted adds the rows of an INSERT.
+func (p *pinnedKeys) addInserted(s *parser.Statement) (*pinnedKeys, string) {
+	switch {
+	case s.Conflict != nil && s.Conflict.Update && !sameColumns(s.Conflict.Columns, p.table.KeyColumns):
+		return nil, "ON CONFLICT finds the row that it updates by other columns than the key's"
+	case s.Columns == nil:
+		return nil, "the INSERT has no list of columns"
+	case len(s.Rows) == 0:
+		return nil, "the rows that it inserts are not in its text"
 	}
 	for _, row := range s.Rows {
 		if p = p.add(func(column string) (parser.Value, bool) {
@@ -239,10 +265,10 @@ func (b *binder) pinned(st *step, t *rules.Table) *pinnedKeys {
 			}
 			return row[i], true
 		}); p == nil {
-			return nil
+			return nil, "the key of a row that it inserts is no constant and no parameter"
 		}
 	}
-	return p
+	return p, ""
 }
 
 func pinOf(s *parser.Statement, column string) (parser.Value, bool) {

@@ -77,6 +77,7 @@ type step struct {
 	blurs    []*rules.Table // rules whose rows captured in this transaction may have changed again
 	quiet    bool           // it may be the caller's mistake: not counted before it has succeeded
 	reason   string         // why not precise
+	unpinned string         // actPrecise: why its keys are not known before it runs
 	err      error          // actRefuse
 	session  bool           // the session is to be looked at again afterwards
 	ddl      bool           // the catalogue is to be looked at again afterwards
@@ -113,15 +114,20 @@ func (e *engine) planText(gen *generation, sql string) *textPlan {
 		return untouched
 	}
 	e.stats.plansMade.Add(1)
+	return gen.planText(sql)
+}
+
+// planText parses a text that the cheap scan did not settle.
+func (g *generation) planText(sql string) *textPlan {
 	p := &textPlan{sql: strings.Clone(sql)}
 	p.stmts = parser.Parse(p.sql)
 	p.touches = slices.ContainsFunc(p.stmts, func(s *parser.Statement) bool {
 		// A view or a rewrite rule that is made over a ruled table writes nothing yet,
 		// but is a new way to its rows.
-		return gen.concerns(s) || s.Kind == parser.KindDDL && len(gen.filter.Mentions(p.sql[s.Span.Start:s.Span.End])) > 0
+		return g.concerns(s) || s.Kind == parser.KindDDL && len(g.filter.Mentions(p.sql[s.Span.Start:s.Span.End])) > 0
 	})
 	p.words = !slices.ContainsFunc(p.stmts, func(s *parser.Statement) bool { return control[s.Kind] == actPass })
-	p.backslash = strings.IndexByte(sql, '\\') >= 0 && len(gen.filter.Mentions(sql)) > 0
+	p.backslash = strings.IndexByte(sql, '\\') >= 0 && len(g.filter.Mentions(sql)) > 0
 	if !p.touches && !p.backslash {
 		return untouched
 	}

@@ -10,15 +10,8 @@ import (
 
 // runScript carries out a text of several statements.
 func (c *conn) runScript(ctx context.Context, p *textPlan, b *boundPlan, r request) (response, error) {
-	for i := range b.steps {
-		st := &b.steps[i]
-		if st.action == actRefuse {
-			return response{}, st.err
-		}
-		if st.stmt.Kind == parser.KindUnparsable && b.control {
-			// The server runs nothing of a text with a syntax error in it.
-			return response{}, fmt.Errorf("%w: the text has transaction words, and its statement %d cannot be parsed here; send its statements one by one", ErrNotCapturable, i+1)
-		}
+	if err := b.refusal(); err != nil {
+		return response{}, err
 	}
 	oneByOne := !r.rows && len(r.args) == 0
 	switch {
@@ -39,6 +32,21 @@ func (c *conn) runScript(ctx context.Context, p *textPlan, b *boundPlan, r reque
 		return response{}, fmt.Errorf("%w: a text of several statements with transaction words among writes of ruled tables can only be sent by Exec without arguments; send its statements one by one", ErrNotCapturable)
 	}
 	return c.runWhole(ctx, b, r)
+}
+
+// refusal is why a text of several statements is not sent, nil where it is.
+func (b *boundPlan) refusal() error {
+	for i := range b.steps {
+		st := &b.steps[i]
+		if st.action == actRefuse {
+			return st.err
+		}
+		if st.stmt.Kind == parser.KindUnparsable && b.control {
+			// The server runs nothing of a text with a syntax error in it.
+			return fmt.Errorf("%w: the text has transaction words, and its statement %d cannot be parsed here; send its statements one by one", ErrNotCapturable, i+1)
+		}
+	}
+	return nil
 }
 
 // runWhole sends a text of several statements in one piece, as a coarse write of

@@ -18,6 +18,7 @@ type Relative struct {
 	Any     bool     // and on any other UPDATE: a view may name the columns otherwise, a trigger may assign them
 	Trigger bool     // a trigger of the relative mentions the ruled table
 	Own     bool     // the trigger is on the ruled table itself, or on a child, and writes it
+	By      string   // the foreign key's, or the trigger function's, name
 }
 
 // relatives gives the relatives of all tables. A table may be its own.
@@ -31,7 +32,7 @@ func relatives(cat *Catalog, byOID map[uint32]*Table) []Relative {
 		trigger := s.Kind == "trigger"
 		r := Relative{
 			Name: s.name(), Table: t, Delete: s.Delete && !trigger, Columns: s.Columns, Any: s.Derived,
-			Trigger: trigger, Own: trigger && cat.own(t, s.name()),
+			Trigger: trigger, Own: trigger && cat.own(t, s.name()), By: s.Detail,
 		}
 		all = append(all, r)
 		for _, name := range cat.around[s.name()] {

@@ -351,3 +351,23 @@ func (t *Template) clash(o *Template) string {
 	}
 	return "can be the same as"
 }
+
+// Sketch makes the key of a row as far as its values are known. value gives a column's
+// text and true, or what is to stand in its place and false.
+func (t *Template) Sketch(value func(column string) (string, bool)) string {
+	key, known := t.Render(value)
+	if known {
+		return key
+	}
+	var b strings.Builder
+	for i, p := range t.placeholders {
+		b.WriteString(t.literals[i])
+		if text, ok := value(p.column); ok {
+			t.writeValue(&b, text, false, false)
+		} else {
+			b.WriteString(text)
+		}
+	}
+	b.WriteString(t.literals[len(t.placeholders)])
+	return b.String()
+}

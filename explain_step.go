@@ -1,0 +1,491 @@
+package wtcache
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/wtcache/wtcache/parser"
+	"github.com/wtcache/wtcache/rules"
+)
+
+// explaining is one statement on its way to an Explanation.
+type explaining struct {
+	x     *Explainer
+	st    *step
+	alone bool   // the text has no other statement
+	whole string // the text
+	args  []driver.NamedValue
+	at    *places
+	out   Explanation
+}
+
+func (e *explaining) explain() Explanation {
+	e.describe()
+	switch e.out.Class = e.classify(); e.out.Class {
+	case ClassPrecise, ClassPinned:
+		e.keyed()
+	case ClassCoarse:
+		e.coarse()
+	case ClassRefused:
+		e.refused()
+	case ClassNotCaptured:
+		e.notCaptured()
+	case ClassTransaction:
+		e.transaction()
+	default:
+		e.passed()
+	}
+	e.warn()
+	return e.out
+}
+
+// describe fills in what is the same for every class.
+func (e *explaining) describe() {
+	st := e.st
+	start := st.stmt.Span.Start
+	first, keyword := parser.FirstWord(st.text)
+	e.out = Explanation{
+		Position: e.at.find(start + first), Text: st.text, Kind: kindOf(st.stmt, keyword), Reason: st.reason,
+		Tables: []ExplainedTable{}, Sent: st.text,
+	}
+	switch {
+	case st.action == actPrecise:
+		e.out.Sent = st.spliced
+	case e.alone:
+		e.out.Sent = e.whole // with the comments and the semicolon behind it
+	}
+	if st.stmt.Kind != parser.KindUnparsable {
+		return
+	}
+	if problem, at, ok := parser.SyntaxError(st.text); ok {
+		e.out.SyntaxError = &SyntaxError{Problem: problem, Position: e.at.find(start + at)}
+	}
+}
+
+// kindOf names a statement as people do. A WITH is what it comes to.
+func kindOf(s *parser.Statement, keyword string) string {
+	switch s.Kind {
+	case parser.KindInsert:
+		return "INSERT"
+	case parser.KindUpdate:
+		return "UPDATE"
+	case parser.KindDelete:
+		return "DELETE"
+	case parser.KindMerge:
+		return "MERGE"
+	case parser.KindCopyFrom:
+		return "COPY FROM"
+	case parser.KindExplain:
+		return "EXPLAIN ANALYZE"
+	case parser.KindOther:
+		if keyword == "WITH" {
+			return "SELECT"
+		}
+	case parser.KindUnparsable:
+		return "unparsable"
+	case parser.KindRollbackTo:
+		return "ROLLBACK TO"
+	case parser.KindPrepareTransaction:
+		return "PREPARE TRANSACTION"
+	case parser.KindCommitPrepared:
+		return "COMMIT PREPARED"
+	case parser.KindRollbackPrepared:
+		return "ROLLBACK PREPARED"
+	}
+	return keyword
+}
+
+// classify gives the plan's action a name. What is not followed is no other action to the
+// planner than what need not be.
+func (e *explaining) classify() Class {
+	st := e.st
+	switch st.action {
+	case actPrecise:
+		return ClassPrecise
+	case actPinned:
+		return ClassPinned
+	case actCoarse, actCommitPrepared:
+		return ClassCoarse
+	case actRefuse:
+		return ClassRefused
+	case actUncaptured:
+		return ClassNotCaptured
+	case actPass:
+		return e.classifyPassed()
+	}
+	return ClassTransaction
+}
+
+func (e *explaining) classifyPassed() Class {
+	s := e.st.stmt
+	switch {
+	case e.x.gen == nil:
+		return ClassUnruled
+	case s.Kind == parser.KindRollbackPrepared:
+		return ClassTransaction
+	case len(e.st.blurs) > 0 || len(e.functions()) > 0:
+		return ClassNotCaptured
+	case e.st.session || e.st.ddl || s.Kind == parser.KindSession || s.Kind == parser.KindPrepare || s.Kind == parser.KindDeallocate:
+		return ClassSession
+	case len(e.mentioned()) > 0:
+		return ClassRead
+	}
+	return ClassUnruled
+}
+
+// functions gives the functions that the text calls and that may write ruled tables. A
+// definition calls none.
+func (e *explaining) functions() []rules.Function {
+	switch e.st.stmt.Kind {
+	case parser.KindDDL, parser.KindSession, parser.KindPrepare, parser.KindUnparsable, parser.KindDo:
+		return nil
+	}
+	if len(e.x.functions) == 0 {
+		return nil
+	}
+	called := parser.Calls(e.st.text)
+	var all []rules.Function
+	for _, f := range e.x.functions {
+		if slices.Contains(called, f.Name.Table) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// mentioned gives the ruled tables whose names, or those of what is over them, are in the text.
+func (e *explaining) mentioned() []*rules.Table {
+	var tables []*rules.Table
+	for _, name := range e.x.gen.filter.Mentions(e.st.text) {
+		tables = appendTables(tables, e.x.gen.set.TablesByName(name)...)
+	}
+	return tables
+}
+
+// table adds a ruled table.
+func (e *explaining) table(t *rules.Table, how string, class Class, entries []ExplainedEntry) {
+	consistency := rules.Strict
+	if e.x.engine.eventual(t) {
+		consistency = rules.Eventual
+	}
+	if entries == nil {
+		entries = []ExplainedEntry{}
+	}
+	e.out.Tables = append(e.out.Tables, ExplainedTable{
+		Table: t.Name.String(), Rule: t.Rule.Pos.String(), How: how, Class: class,
+		Consistency: string(consistency), RedisDown: string(t.Rule.RedisDown), Entries: entries,
+	})
+}
+
+// all gives every key of a table one effect.
+func all(t *rules.Table, effect Effect) []ExplainedEntry {
+	entries := make([]ExplainedEntry, 0, len(t.Entries)+len(t.Shared))
+	for _, e := range t.Entries {
+		entries = append(entries, ExplainedEntry{Name: e.Name, Key: e.Key.String(), Effect: effect, Keys: []string{e.Key.String()}})
+	}
+	for _, k := range t.Shared {
+		entries = append(entries, ExplainedEntry{Key: k.String(), Effect: effect, Keys: []string{k.String()}})
+	}
+	return entries
+}
+
+// sweep adds the tables of which every entry becomes absent.
+func (e *explaining) sweep() {
+	actors := e.x.gen.actors(e.st.stmt)
+	for _, t := range e.st.coarse {
+		how := howOf(e.st.stmt)
+		if i := slices.IndexFunc(actors, func(r rules.Relative) bool { return r.Table == t }); i >= 0 && !e.names(t) {
+			how = "foreign-key"
+			if actors[i].Trigger {
+				how = "trigger"
+			}
+		}
+		e.table(t, how, ClassCoarse, all(t, EffectSwept))
+	}
+}
+
+// names says whether the statement names what it writes of a table.
+func (e *explaining) names(t *rules.Table) bool {
+	return slices.ContainsFunc(e.st.stmt.Written, func(r parser.Relation) bool {
+		target, ok := e.x.session.Lookup(r.Schema, r.Name)
+		return ok && (target.Table == t || slices.Contains(target.Others, t))
+	})
+}
+
+func howOf(s *parser.Statement) string {
+	if s.Nested {
+		return "write"
+	}
+	switch s.Kind {
+	case parser.KindInsert:
+		if s.Conflict != nil && s.Conflict.Update {
+			return "upsert"
+		}
+		return "insert"
+	case parser.KindUpdate:
+		return "update"
+	case parser.KindDelete:
+		return "delete"
+	case parser.KindMerge:
+		return "merge"
+	case parser.KindTruncate:
+		return "truncate"
+	case parser.KindCopyFrom:
+		return "copy"
+	case parser.KindDDL:
+		return "definition"
+	}
+	return "write"
+}
+
+// keyed explains a write whose rows, or whose keys, are known.
+func (e *explaining) keyed() {
+	st := e.st
+	e.table(st.table, howOf(st.stmt), e.out.Class, e.entries())
+	e.sweep()
+	e.out.RedisDown = e.redisDown()
+	e.ordered()
+	if st.action == actPinned {
+		e.out.Why = fmt.Sprintf("Row-level security is in force on %s, so that reading its columns back could change which rows the statement touches; every key that it can touch is in its text, so these keys become absent.", st.table.Name)
+		e.out.Inside = fmt.Sprintf("The statement runs as it is; its keys are noted until COMMIT, fenced before it and absent after it. %s", rolledBackCostsNothing)
+		return
+	}
+	e.out.Why = fmt.Sprintf("RETURNING shows the rows of %s that it writes: %s are captured in the statement itself, while the rows are locked.",
+		st.table.Name, e.captured())
+	if len(st.coarse) > 0 {
+		e.out.Why += fmt.Sprintf(" Every entry of %s becomes absent, too: %s.", tableNames(st.coarse), e.alsoCoarse())
+	}
+	e.out.Inside = fmt.Sprintf("The captured rows are kept in memory until COMMIT (at most %d a transaction; past that every entry of the rule becomes absent), then their keys are fenced, COMMIT is sent, and they are applied. %s",
+		e.x.engine.cfg.MaxCapturedRows, rolledBackCostsNothing)
+}
+
+const rolledBackCostsNothing = "A rollback costs nothing in Redis."
+
+// captured says what stands in RETURNING.
+func (e *explaining) captured() string {
+	parts := []string{"their keys"}
+	if e.st.oldKeys {
+		parts = append(parts, "the keys that they had before")
+	}
+	if e.st.payloads && slices.ContainsFunc(e.st.table.Entries, func(b *rules.BoundEntry) bool { return b.Strategy == rules.StrategyWrite }) {
+		parts = append(parts, "their payloads")
+	}
+	return enumerate(parts)
+}
+
+// alsoCoarse says why a precise write makes other entries absent.
+func (e *explaining) alsoCoarse() string {
+	if actors := e.x.gen.actors(e.st.stmt); len(actors) > 0 {
+		return causes(actors)
+	}
+	return "the relation is a part, or a view, of several ruled tables"
+}
+
+// ordered explains what comes first outside a transaction.
+func (e *explaining) ordered() {
+	st := e.st
+	switch e.x.engine.order(st) {
+	case orderAfterCommit:
+		e.out.Order = OrderAfterCommit
+		e.out.OrderWhy = "The rule is eventual: no fence before COMMIT."
+		e.out.Outside = "The statement runs and commits by itself; then what it captured replaces older payloads in Redis, or makes the entries absent. Readers can get the old row in between."
+		return
+	case orderFenceFirst:
+		if keys, open := e.pinnedKeys(); !open {
+			e.out.Order = OrderFenceFirst
+			e.out.OrderWhy = "Every key that it can touch is in its text: " + keys + "."
+			e.out.Outside = "The keys are fenced, then the statement runs and commits by itself (no BEGIN and COMMIT), then what it captured is applied: two round trips to Redis. Where an argument is of a type whose text in Postgres is not certain, it is lock first instead."
+			return
+		}
+		e.out.OrderWhy = "An argument's text in Postgres is not certain, so that its key is known only when the row is."
+	default:
+		e.out.OrderWhy = "Its keys are known only when its rows are: " + st.unpinned + "."
+		if st.unpinned == "" {
+			e.out.OrderWhy = "The rule is eventual, and the write is not captured by the statement alone."
+		}
+	}
+	e.out.Order = OrderLockFirst
+	e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, the fences of the keys that it captured, COMMIT, and what was captured is applied."
+	if st.action == actPinned {
+		e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, the fences of the keys, COMMIT; the keys stay absent."
+	}
+}
+
+// coarse explains a write whose rows are not known.
+func (e *explaining) coarse() {
+	e.sweep()
+	e.out.RedisDown = e.redisDown()
+	why := coarseWords(e.st.reason)
+	if actors := e.x.gen.actors(e.st.stmt); e.st.reason == reasonActed && len(actors) > 0 {
+		why.because = causes(actors) + ", and which rows these are no RETURNING shows"
+	}
+	e.out.Why = fmt.Sprintf("%s; so every entry of %s becomes absent.", upperFirst(why.because), tableNames(e.st.coarse))
+	e.out.Advice = why.advice
+	if e.st.action == actCommitPrepared {
+		e.out.Order = OrderLockFirst
+		e.out.OrderWhy = "The rules are barred and swept before it is sent, and again after it."
+		e.out.Outside = "All keys of all rules are swept from Redis, COMMIT PREPARED is sent, and the rules are opened again."
+		e.out.Inside = "The server refuses it inside a transaction."
+		return
+	}
+	e.out.Order = OrderLockFirst
+	e.out.OrderWhy = "Which keys it touches is not known, before it runs or after."
+	e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, a barrier against fills of the rule and a walk of the keyspace that deletes its keys, COMMIT, and the barrier is lifted."
+	e.out.Inside = "The statement runs as it is; at COMMIT the barrier goes up and the keys are swept as outside a transaction, once for all coarse writes of it. " + rolledBackCostsNothing
+}
+
+func (e *explaining) refused() {
+	for _, t := range appendTables(e.touchedAtAll(), e.st.coarse...) {
+		e.table(t, howOf(e.st.stmt), ClassRefused, nil)
+	}
+	e.out.Sent = ""
+	e.out.Why = "It is not sent: " + strings.TrimPrefix(e.st.err.Error(), "wtcache: ") + "."
+	e.out.Outside = "The call returns this error; nothing is sent to Postgres or Redis."
+	e.out.Inside = "The same; the transaction stays as it is."
+	e.out.Advice = refusedAdvice(e.st.err)
+}
+
+// touchedAtAll gives the ruled tables that the statement writes by name.
+func (e *explaining) touchedAtAll() []*rules.Table {
+	b := binder{gen: e.x.gen, session: e.x.session}
+	return b.written(e.st.stmt)
+}
+
+func (e *explaining) transaction() {
+	e.out.Outside, e.out.Inside = "It goes to Postgres as it is.", "It goes to Postgres as it is."
+	switch e.st.action {
+	case actBegin:
+		e.out.Why = "It begins a transaction: from here on what ruled writes capture is kept until COMMIT."
+	case actCommit:
+		e.out.Why = "It ends a transaction: the keys that were captured in it are fenced, COMMIT is sent, and then they are applied."
+		e.out.Inside = "With ruled writes before it: fences, COMMIT, apply. Without: as it is."
+	case actRollback:
+		e.out.Why = "It ends a transaction: what was captured in it is forgotten, at no cost in Redis."
+	case actSavepoint, actRelease:
+		e.out.Why = "It is followed, so that ROLLBACK TO forgets what was captured since."
+	case actRollbackTo:
+		e.out.Why = "What was captured since the savepoint is forgotten; where that savepoint was not seen, every key captured so far becomes absent."
+	case actPrepareTransaction:
+		e.out.Why = "Without ruled writes before it, it is sent as it is; after any it is refused, because another session would decide, unseen, what becomes of them."
+		e.out.Inside = "After ruled writes: an error, and the transaction stays open."
+		e.out.Advice = "COMMIT instead, or keep ruled writes out of two-phase transactions."
+	default:
+		e.out.Why = "What was prepared is rolled back, and so no row changes."
+	}
+}
+
+// notCaptured explains what may change ruled rows unseen.
+func (e *explaining) notCaptured() {
+	st := e.st
+	e.out.Outside = "It is sent as it is. Entries of the rows that it changes hold the old row until their TTL ends, or until a captured write of the same row."
+	e.out.Inside = e.out.Outside
+	if st.action == actUncaptured {
+		for _, t := range st.coarse {
+			e.table(t, howOf(st.stmt), ClassNotCaptured, all(t, EffectStale))
+		}
+		words := uncapturedWords(st.reason)
+		e.out.Why, e.out.Advice = upperFirst(words.because)+"; it is sent as it is, logged once and counted.", words.advice
+		return
+	}
+	var because []string
+	for _, f := range e.functions() {
+		e.table(f.Table, "function", ClassNotCaptured, all(f.Table, EffectStale))
+		because = append(because, fmt.Sprintf("function %s, which it calls, may write %s", f.Name, f.Table.Name))
+	}
+	for _, r := range e.x.gen.triggers(st.stmt) {
+		e.table(r.Table, "trigger", ClassNotCaptured, all(r.Table, EffectStale))
+		because = append(because, fmt.Sprintf("a trigger of %s (function %s) may write %s", r.Name, r.By, r.Table.Name))
+	}
+	e.out.Why = upperFirst(strings.Join(because, ", and ")) + "; what is written inside functions is not captured."
+	e.out.Advice = "Write the ruled table by a statement of the program's own instead of inside the function."
+}
+
+// passed explains what goes by.
+func (e *explaining) passed() {
+	e.out.Outside = "It goes to Postgres as it is, and its rows come back untouched; the cost is one look-up of the text, and the first time a scan of it."
+	e.out.Inside = "The same."
+	s := e.st.stmt
+	switch {
+	case e.x.gen == nil:
+		e.out.Why = "The mode is off: the program has pgx's own connections, and nothing is captured or cached."
+		e.out.Outside = "It goes to Postgres as it is."
+	case e.out.Class == ClassSession:
+		e.session()
+	case e.out.Class == ClassRead:
+		tables := e.mentioned()
+		for _, t := range tables {
+			e.table(t, "mention", ClassRead, nil)
+		}
+		e.out.Why = fmt.Sprintf("It names %s and changes no row of it. Statements are answered by Postgres, never from Redis.", tableNames(tables))
+		if !e.x.gen.filter.MayTouch(e.st.text) {
+			break
+		}
+		if s.Kind == parser.KindOther && !s.Nested {
+			e.out.Advice = "To read single rows through the cache use wtcache.ReaderOf or CacheOf."
+		}
+	case s.Kind == parser.KindUnparsable:
+		e.out.Why = "It cannot be parsed, and names nothing that a rule is about."
+	case len(s.Written) > 0:
+		e.out.Why = fmt.Sprintf("It writes %s, of which there is no rule.", relationNames(s.Written))
+	default:
+		e.out.Why = "It concerns no rule."
+	}
+}
+
+func (e *explaining) session() {
+	st := e.st
+	for _, t := range st.prepares {
+		e.table(t, "write", ClassSession, nil)
+	}
+	switch {
+	case st.stmt.Kind == parser.KindPrepare && len(st.prepares) > 0:
+		e.out.Why = fmt.Sprintf("It prepares a write of %s and runs nothing; an SQL-level EXECUTE of it is coarse.", tableNames(st.prepares))
+		e.out.Advice = "Prepare through database/sql (db.Prepare), which stays precise."
+	case st.stmt.Kind == parser.KindPrepare, st.stmt.Kind == parser.KindDeallocate:
+		e.out.Why = "It runs nothing; the name is remembered, so that an EXECUTE of it is known to write no ruled table, or not to be known."
+	case st.ddl:
+		e.out.Why = "It changes a definition that rules depend on: the catalogue is looked at again before the next ruled write."
+	default:
+		e.out.Why = "It may change what names mean or which role is in force: the session is looked at again before its next ruled write."
+	}
+	e.out.Outside = "It goes to Postgres as it is; the next ruled write of the connection asks the catalogue once."
+}
+
+// warn adds what is worth knowing beside the class.
+func (e *explaining) warn() {
+	st := e.st
+	if e.x.gen == nil {
+		return
+	}
+	if e.out.SyntaxError != nil {
+		e.out.Warnings = append(e.out.Warnings, "The parser is that of Postgres 16: what a later server understands is not parsed here, either.")
+	}
+	if st.action >= actPrecise {
+		for _, f := range e.functions() {
+			e.out.Warnings = append(e.out.Warnings, fmt.Sprintf("Function %s, which it calls, may write %s; that is not captured.", f.Name, f.Table.Name))
+		}
+		for _, r := range e.x.gen.triggers(st.stmt) {
+			e.out.Warnings = append(e.out.Warnings, fmt.Sprintf("A trigger of %s (function %s) may write %s: entries of rows of it that the same transaction captured become absent, and other rows that the trigger writes are not captured.", r.Name, r.By, r.Table.Name))
+		}
+	}
+	if t := st.table; t != nil && t.AfterTriggers && st.stmt.Kind != parser.KindDelete {
+		e.out.Warnings = append(e.out.Warnings, fmt.Sprintf("%s has an AFTER trigger, which may change the row again: its entries become absent instead of being written.", t.Name))
+	}
+	if e.x.outdated || e.x.gen.degraded {
+		e.out.Warnings = append(e.out.Warnings, "The rules no longer fit the catalogue: until they do every ruled write is coarse.")
+	}
+}
+
+// redisDown says what happens while Redis cannot be fenced.
+func (e *explaining) redisDown() string {
+	tables := appendTables(slices.Clone(e.st.coarse), e.st.table)
+	if slices.ContainsFunc(tables, func(t *rules.Table) bool { return t.Rule.RedisDown == rules.Refuse && !e.x.engine.eventual(t) }) {
+		return "redis_down: refuse. It is rolled back, or not sent, and returns a *wtcache.RefusedError."
+	}
+	if e.x.engine.cfg.Outbox == OutboxOff {
+		return "redis_down: queue, without an outbox. It is committed, and what it owes to Redis is kept in memory, where a crash loses it."
+	}
+	return fmt.Sprintf("redis_down: queue. It is committed together with the keys that it owes, in the outbox (schema %s); the first such write of an outage waits until no process serves what it replaces.", e.x.engine.cfg.Outbox)
+}
