@@ -66,8 +66,8 @@ type Page struct {
 type source interface {
 	// look gives what is so now. It is asked once a sample and once a request.
 	look(ctx context.Context) (view, error)
-	// explain says what a text would do, for people and for programs.
-	explain(ctx context.Context, text string) (any, error)
+	// explain says what the statements of a text would do. It runs none.
+	explain(ctx context.Context, text string) ([]wtcache.Explanation, error)
 }
 
 // view is one look.
