@@ -255,7 +255,7 @@ func (e *explaining) keyed() {
 	e.out.Why = fmt.Sprintf("RETURNING shows the rows of %s that it writes: %s are captured in the statement itself, while the rows are locked.",
 		st.table.Name, e.captured())
 	if len(st.coarse) > 0 {
-		e.out.Why += fmt.Sprintf(" Every entry of %s becomes absent, too: %s.", tableNames(st.coarse), e.alsoCoarse())
+		e.out.Why += fmt.Sprintf(" Every entry of %s becomes absent, too: %s.", listTables(st.coarse), e.alsoCoarse())
 	}
 	e.out.Inside = fmt.Sprintf("The captured rows are kept in memory until COMMIT (at most %d a transaction; past that every entry of the rule becomes absent), then their keys are fenced, COMMIT is sent, and they are applied. %s",
 		e.x.engine.cfg.MaxCapturedRows, rolledBackCostsNothing)
@@ -321,7 +321,7 @@ func (e *explaining) coarse() {
 	if actors := e.x.gen.actors(e.st.stmt); e.st.reason == reasonActed && len(actors) > 0 {
 		why.because = causes(actors) + ", and which rows these are no RETURNING shows"
 	}
-	e.out.Why = fmt.Sprintf("%s; so every entry of %s becomes absent.", upperFirst(why.because), tableNames(e.st.coarse))
+	e.out.Why = fmt.Sprintf("%s; so every entry of %s becomes absent.", upperFirst(why.because), listTables(e.st.coarse))
 	e.out.Advice = why.advice
 	if e.st.action == actCommitPrepared {
 		e.out.Order = OrderLockFirst
@@ -418,7 +418,7 @@ func (e *explaining) passed() {
 		for _, t := range tables {
 			e.table(t, "mention", ClassRead, nil)
 		}
-		e.out.Why = fmt.Sprintf("It names %s and changes no row of it. Statements are answered by Postgres, never from Redis.", tableNames(tables))
+		e.out.Why = fmt.Sprintf("It names %s and changes no row of it. Statements are answered by Postgres, never from Redis.", listTables(tables))
 		if !e.x.gen.filter.MayTouch(e.st.text) {
 			break
 		}
@@ -441,7 +441,7 @@ func (e *explaining) session() {
 	}
 	switch {
 	case st.stmt.Kind == parser.KindPrepare && len(st.prepares) > 0:
-		e.out.Why = fmt.Sprintf("It prepares a write of %s and runs nothing; an SQL-level EXECUTE of it is coarse.", tableNames(st.prepares))
+		e.out.Why = fmt.Sprintf("It prepares a write of %s and runs nothing; an SQL-level EXECUTE of it is coarse.", listTables(st.prepares))
 		e.out.Advice = "Prepare through database/sql (db.Prepare), which stays precise."
 	case st.stmt.Kind == parser.KindPrepare, st.stmt.Kind == parser.KindDeallocate:
 		e.out.Why = "It runs nothing; the name is remembered, so that an EXECUTE of it is known to write no ruled table, or not to be known."

@@ -94,7 +94,7 @@ func causes(actors []rules.Relative) string {
 	return strings.Join(all, ", and ")
 }
 
-func tableNames(tables []*rules.Table) string {
+func listTables(tables []*rules.Table) string {
 	names := make([]string, len(tables))
 	for i, t := range tables {
 		names[i] = t.Name.String()
