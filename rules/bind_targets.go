@@ -135,3 +135,7 @@ func (c *Catalog) anyBelow(oid, table uint32, is func(*relation) bool) bool {
 		return r.Root == table && r.How == reachDown && rel != nil && is(rel)
 	})
 }
+
+// Uncapturable says why the rows that a statement writes to a table cannot be captured, "" where they can. What is so for
+// single sessions (rights, row-level security) is not in it.
+func (s *Set) Uncapturable(t *Table) string { return s.targets[t.OID].reason }
