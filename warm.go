@@ -28,7 +28,7 @@ type WarmOptions struct {
 	// Count counts the rows first, for a total that is exact; else it is the planner's estimate.
 	Count bool
 	// MaxRedisMemory stops with ErrRedisFull when a server of Redis uses more than this part of its maxmemory (0.8: 80 %).
-	// 0: go on until Redis refuses.
+	// 0: more than all of it. Redis' own refusal would come too late: scripts that delete first are let through.
 	MaxRedisMemory float64
 	// Resume goes on where another call has stopped: WarmReport.Resume or WarmProgress.Resume of a call with the same
 	// entries and range. A token of other ones is refused with ErrWarmResume.

@@ -229,7 +229,7 @@ func full(err error) error {
 type pacer struct {
 	limit *rate.Limiter // nil: none
 	rdb   redis.UniversalClient
-	most  float64
+	most  float64 // part of maxmemory; 0: all of it, where there is one
 
 	mu     sync.Mutex // guards looked
 	looked time.Time
@@ -251,13 +251,15 @@ func (p *pacer) wait(ctx context.Context, rows int) error {
 }
 
 // roomEvery is the time between two looks at Redis' memory.
-const roomEvery = time.Second
+const roomEvery = 100 * time.Millisecond
 
-// room is an error where Redis uses more memory than it may.
+// room is an error where Redis uses more memory than it may. It has to be looked at: a script that has deleted something, as
+// those of leases and fills do, is no longer told that there is no room.
+// Source: scriptVerifyOOM in Redis' src/script.c
 func (p *pacer) room(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.most == 0 || time.Since(p.looked) < roomEvery {
+	if time.Since(p.looked) < roomEvery {
 		return nil
 	}
 	p.looked = time.Now()
@@ -270,23 +272,31 @@ func (p *pacer) room(ctx context.Context) error {
 
 func (p *pacer) roomOf(ctx context.Context, rdb redis.Cmdable) error {
 	info, err := rdb.Info(ctx, "memory").Result()
+	if err != nil && p.most == 0 {
+		return nil // it may not be asked, and nobody has said that it has to be
+	}
 	if err != nil {
 		return fmt.Errorf("%w: ask for its memory: %w", ErrUnavailable, err)
 	}
-	fact := func(name string) (n float64) {
-		for line := range strings.Lines(info) {
-			if text, ok := strings.CutPrefix(line, name+":"); ok {
-				n, _ = strconv.ParseFloat(strings.TrimSpace(text), 64)
-			}
-		}
-		return n
-	}
-	used, most := fact("used_memory"), fact("maxmemory")
+	used, all := factOf(info, "used_memory"), factOf(info, "maxmemory")
+	most := cmp.Or(p.most, 1)
 	switch {
-	case most == 0:
+	case all == 0 && p.most == 0:
+		return nil // no bound
+	case all == 0:
 		return configErrorf("Redis has no maxmemory, or does not say which, so that a part of it cannot be kept; set maxmemory, or leave the bound out")
-	case used > p.most*most:
-		return fmt.Errorf("%w: it uses %.0f of %.0f bytes, more than the %.0f %% that it may", ErrRedisFull, used, most, 100*p.most)
+	case used > most*all:
+		return fmt.Errorf("%w: it uses %.0f bytes, more than %.0f %% of its maxmemory, %.0f bytes; what was filled stays. Give it more maxmemory, or warm a smaller range", ErrRedisFull, used, 100*most, all)
 	}
 	return nil
+}
+
+// factOf reads a number of INFO, 0 where it is not there.
+func factOf(info, name string) (n float64) {
+	for line := range strings.Lines(info) {
+		if text, ok := strings.CutPrefix(line, name+":"); ok {
+			n, _ = strconv.ParseFloat(strings.TrimSpace(text), 64)
+		}
+	}
+	return n
 }

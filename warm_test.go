@@ -206,8 +206,14 @@ func TestWarmLeavesFencedKeysAlone(t *testing.T) {
 	if body, _ := cachedBody(t, h.rdb, h.prefix+"line:1:1"); body != "written" {
 		t.Errorf("after the write the entry holds %q", body)
 	}
+}
+
+// While a coarse write bars a rule nothing of it may be filled, however little of it the write touches.
+func TestWarmLeavesBarredRulesAlone(t *testing.T) {
+	h := newShelf(t, shopFloor)
+	var got wtcache.WarmReport
 	h.hookOnce(t, "barred", func() {
-		got = warm(t, h, wtcache.WarmOptions{Entries: of, Refresh: true})
+		got = warm(t, h, wtcache.WarmOptions{Entries: []string{"lines.by_place"}, Refresh: true})
 	})
 	h.exec("WITH w AS (UPDATE lines SET body = 'coarse' RETURNING 1) SELECT count(*) FROM w")
 	h.wantCounts(got.WarmCounts, wtcache.WarmCounts{Rows: 100, Refused: 100}, "under a coarse write")
