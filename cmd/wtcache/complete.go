@@ -38,6 +38,25 @@ func entryNames(s *settings) cobra.CompletionFunc {
 	}
 }
 
+// entryReadNames completes what a reader calls the entries: users, users.by_email.
+func entryReadNames(s *settings) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var names []cobra.Completion
+		for _, rule := range ruleFiles(s) {
+			for _, entry := range rule.Entries {
+				name := rule.Table.Table
+				if len(rule.Entries) > 1 {
+					name += "." + entry.Name
+				}
+				if !slices.Contains(args, name) {
+					names = append(names, cobra.CompletionWithDesc(name, entry.Key.String()))
+				}
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // ruleFiles reads the rule files that the settings name. Where that cannot be done there is nothing to complete.
 func ruleFiles(s *settings) []*rules.Rule {
 	cfg := wtcache.Config{RulesPath: os.Getenv("WTCACHE_RULES")}
