@@ -235,7 +235,7 @@ func (d *drafter) reluctance(r *relation) string {
 
 const (
 	rowSecurityNote = "row-level security hides rows from some roles, but a cache shows them to everybody who reads it"
-	unloggedNote    = "it is unlogged: a crash of Postgres empties it, and no write says so to the cache"
+	unloggedNote    = "a crash of Postgres empties an unlogged table, and no write says so to the cache"
 )
 
 // bookkeeping are the tables in which well-known tools note which migrations have run.
