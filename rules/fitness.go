@@ -31,3 +31,15 @@ func (c *Catalog) columnOf(table Name, column string) *column {
 	}
 	return rel.column(column)
 }
+
+// PayloadCondition gives the SQL condition on a session's settings under which an entry with
+// this column is stored: elsewhere the column's text would be another one, and the entry is
+// absent. "" is for columns that any session spells alike.
+func (c *Catalog) PayloadCondition(table Name, column string) string {
+	a := c.columnOf(table, column)
+	if a == nil {
+		return ""
+	}
+	s, _ := c.topSettings(a)
+	return s.sql()
+}

@@ -118,25 +118,25 @@ func find(all []*relation, schemas []string, name string) []*relation {
 	return nil
 }
 
+// unknown says what may have been meant: the same name in another schema, else one that is a
+// few letters away.
 func unknown(all []*relation, name string) error {
 	e := &NameError{name, "is no table or view of the database, or of the schemas that were named", nil}
-	var bare, full []string
+	_, table, qualified := strings.Cut(name, ".")
+	var candidates []string
 	for _, r := range all {
-		bare = append(bare, r.Name)
-		full = append(full, r.name().String())
-	}
-	if strings.Contains(name, ".") {
-		bare = full
-	}
-	if near, ok := rules.Nearest(name, bare); ok {
-		e.Near = []string{near}
-	}
-	if _, table, ok := strings.Cut(name, "."); ok && len(e.Near) == 0 {
-		for _, r := range all {
-			if r.Name == table {
-				e.Near = append(e.Near, r.name().String())
-			}
+		full := r.name().String()
+		switch {
+		case qualified && r.Name == table:
+			e.Near = append(e.Near, full)
+		case qualified:
+			candidates = append(candidates, full)
+		default:
+			candidates = append(candidates, r.Name)
 		}
+	}
+	if near, ok := rules.Nearest(name, candidates); ok && len(e.Near) == 0 {
+		e.Near = []string{near}
 	}
 	return e
 }

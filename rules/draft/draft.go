@@ -113,6 +113,7 @@ type drafter struct {
 	chosen  *selection
 	labels  map[uint32]string // what the keys and the file of a table begin with
 	catalog *rules.Catalog
+	unmet   []string // conditions on settings, which this session does not meet
 	result  *Result
 }
 
@@ -140,8 +141,10 @@ func (d *drafter) ask(ctx context.Context, q rules.Querier) error {
 		}
 	}
 	var err error
-	d.catalog, err = rules.LoadCatalog(ctx, q, asked)
-	return err
+	if d.catalog, err = rules.LoadCatalog(ctx, q, asked); err != nil {
+		return err
+	}
+	return d.askSettings(ctx, q)
 }
 
 // unseen gives the names that were not seen before, and notes them.

@@ -135,7 +135,9 @@ func (d *drafter) omit(f *File) {
 		case c.Type == "tsvector":
 			reason = "serves searches in the database, and is made from other columns"
 		default:
-			reason = d.catalog.PayloadFault(f.name, c.Name)
+			if reason = d.catalog.PayloadFault(f.name, c.Name); reason == "" {
+				reason = d.settingFault(f.name, c.Name)
+			}
 		}
 		if reason != "" {
 			f.Omitted = append(f.Omitted, Omitted{c.Name, reason})

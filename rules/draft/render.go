@@ -32,6 +32,9 @@ func (f *File) render() string {
 	}
 	if len(f.Entries) == 1 {
 		b.WriteString("# " + f.origin(f.Entries[0]) + "\n")
+		if e := f.Entries[0]; e.Name != "by_"+strings.Join(e.Columns, "_") {
+			b.WriteString("name: " + e.Name + "\n")
+		}
 		f.entry(&b, f.Entries[0], "", true)
 	} else {
 		b.WriteString("# Each entry is one more key that every write keeps true: remove those that nobody reads by.\nentries:\n")

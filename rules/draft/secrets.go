@@ -20,7 +20,7 @@ var secretWords = map[string]bool{
 var secretPairs = [][2]string{
 	{"api", "key"}, {"private", "key"}, {"secret", "key"}, {"access", "key"}, {"signing", "key"}, {"encryption", "key"}, {"master", "key"}, {"session", "key"},
 	{"card", "number"}, {"card", "no"}, {"credit", "card"}, {"account", "number"}, {"routing", "number"}, {"passport", "number"}, {"social", "security"},
-	{"national", "id"}, {"tax", "id"}, {"recovery", "code"}, {"recovery", "codes"}, {"backup", "code"}, {"backup", "codes"}, {"security", "answer"}, {"one", "time"},
+	{"national", "id"}, {"tax", "id"}, {"recovery", "code"}, {"recovery", "codes"}, {"backup", "code"}, {"backup", "codes"}, {"security", "answer"}, {"pass", "word"}, {"pass", "phrase"}, {"pass", "code"}, {"one", "time"},
 }
 
 // secretParts are found inside longer words too ("userpassword").
