@@ -193,13 +193,14 @@ func (f *initFlags) decide(cmd *cobra.Command) draft.Decide {
 	case f.force:
 		return draft.Replace
 	case isFile && isTerminal(in) && isTerminal(cmd.ErrOrStderr()):
-		return (&question{in: in, out: cmd.ErrOrStderr()}).ask
+		return (&question{ctx: cmd.Context(), in: in, out: cmd.ErrOrStderr()}).ask
 	}
 	return draft.Keep
 }
 
 // question asks a person about each file.
 type question struct {
+	ctx       context.Context // of the command: an interrupt ends the waiting for an answer
 	in        io.Reader
 	out       io.Writer
 	all, quit bool
@@ -228,18 +229,37 @@ func (q *question) ask(path string) (replace bool, err error) {
 	return q.all, nil
 }
 
-// line reads one byte at a time: what comes after the line is not ours.
+// line waits for a line, or for an interrupt, which leaves the reading behind.
 func (q *question) line() (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		line, err := readLine(q.in)
+		answers <- answer{line, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.line, a.err
+	case <-q.ctx.Done():
+		fmt.Fprintln(q.out)
+		return "", context.Cause(q.ctx)
+	}
+}
+
+// readLine reads one byte at a time: what comes after the line is for the next question.
+func readLine(in io.Reader) (string, error) {
 	var line []byte
 	for b := make([]byte, 1); ; {
-		n, err := q.in.Read(b)
+		n, err := in.Read(b)
 		switch {
 		case n == 1 && b[0] == '\n':
 			return string(line), nil
 		case n == 1:
 			line = append(line, b[0])
 		case errors.Is(err, io.EOF):
-			fmt.Fprintln(q.out)
 			return "", errNoAnswer
 		case err != nil:
 			return "", err

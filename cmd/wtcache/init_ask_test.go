@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -19,7 +20,7 @@ func TestQuestion(t *testing.T) {
 		{"what\ny\nn\ny\n", "yny"}, {"", "!!!"}, {"y\n", "y!!"}, {"y", "!!!"},
 	} {
 		var said bytes.Buffer
-		q := &question{in: strings.NewReader(c.typed), out: &said}
+		q := &question{ctx: t.Context(), in: strings.NewReader(c.typed), out: &said}
 		got := ""
 		for range 3 {
 			switch replace, err := q.ask("rules/users.yaml"); {
@@ -39,8 +40,20 @@ func TestQuestion(t *testing.T) {
 		}
 	}
 	broken := errors.New("broken")
-	if _, err := (&question{in: failing{broken}, out: io.Discard}).ask("x"); !errors.Is(err, broken) {
+	if _, err := (&question{ctx: t.Context(), in: failing{broken}, out: io.Discard}).ask("x"); !errors.Is(err, broken) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestQuestionInterrupted: Ctrl-C ends a command that waits for an answer, and is no answer.
+func TestQuestionInterrupted(t *testing.T) {
+	t.Parallel()
+	silent, _ := io.Pipe()
+	defer silent.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	if replace, err := (&question{ctx: ctx, in: silent, out: io.Discard}).ask("x"); replace || !errors.Is(err, context.Canceled) {
+		t.Errorf("the answer is %v, %v", replace, err)
 	}
 }
 

@@ -96,7 +96,7 @@ func New(ctx context.Context, q rules.Querier, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &drafter{o: o, all: all, chosen: chosen, labels: labels(all, o), result: &Result{}}
+	d := &drafter{o: o, all: all, chosen: chosen, labels: labels(all, o), result: &Result{}, over: map[uint32][]*relation{}}
 	if err := d.ask(ctx, q); err != nil {
 		return nil, err
 	}
@@ -115,6 +115,7 @@ type drafter struct {
 	catalog *rules.Catalog
 	unmet   []string // conditions on settings, which this session does not meet
 	result  *Result
+	over    map[uint32][]*relation // what viewsOver has found
 }
 
 // ask reads what the driver would know of the tables, with all views that may be theirs.
@@ -161,6 +162,9 @@ func unseen(seen map[rules.Name]bool, all []rules.Name) []rules.Name {
 
 // viewsOver gives the views that read a relation, directly or through others.
 func (d *drafter) viewsOver(base *relation) []*relation {
+	if found, known := d.over[base.OID]; known {
+		return found
+	}
 	over := map[uint32]bool{base.OID: true}
 	var found []*relation
 	for again := true; again; {
@@ -172,6 +176,7 @@ func (d *drafter) viewsOver(base *relation) []*relation {
 			}
 		}
 	}
+	d.over[base.OID] = found
 	return found
 }
 
