@@ -126,15 +126,21 @@ func shopIn(t *testing.T, url string) *shop {
 	t.Helper()
 	s := &shop{}
 	s.dsn, s.schema = testenv.Schema(t, url)
+	s.open(t)
+	s.exec(t, "CREATE TABLE users (id int PRIMARY KEY, name text)")
+	s.rules = filepath.Join(t.TempDir(), "users.yaml")
+	s.rule(t, "")
+	return s
+}
+
+// open opens the database past wtcache.
+func (s *shop) open(t *testing.T) {
+	t.Helper()
 	var err error
 	if s.db, err = sql.Open("pgx", s.dsn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.db.Close() })
-	s.exec(t, "CREATE TABLE users (id int PRIMARY KEY, name text)")
-	s.rules = filepath.Join(t.TempDir(), "users.yaml")
-	s.rule(t, "")
-	return s
 }
 
 func (s *shop) exec(t *testing.T, text string) {

@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm())
+	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit())
 	arrange(root)
 	return root
 }
