@@ -101,7 +101,7 @@ func (w *world) spreadRoutine(f *routine) (changed bool) {
 	}
 	changed = w.spreadMentions(f) || changed
 	for _, call := range body.Calls {
-		for _, g := range w.called(call) {
+		for _, g := range w.called(f, call) {
 			for t, e := range w.effects[g] {
 				if g != f {
 					changed = w.effect(f, t, step{text: "it calls " + g.String(), certain: e.certain, calls: g}) || changed

@@ -104,37 +104,54 @@ func (w *world) resolve(f *routine, name parser.Relation) []*relation {
 		}
 		return nil
 	}
-	path, own := w.path, f.schemas()
-	if own != nil {
-		path = own
-	}
-	for _, schema := range path {
-		if schema == "$user" {
-			schema = w.settings["role"]
-		}
+	for _, schema := range w.pathOf(f) {
 		if r := w.byName[rules.Name{Schema: schema, Table: name.Name}]; r != nil {
 			return []*relation{r}
 		}
 	}
-	if own != nil {
+	if len(f.Path) > 0 {
 		return nil
 	}
 	return w.byBare[name.Name]
 }
 
-// called gives the functions that a call may mean.
-func (w *world) called(name parser.Relation) []*routine {
-	all := w.fnByBare[name.Name]
-	if name.Schema == "" {
-		return all
+// pathOf gives the schemas that a function looks bare names up in: its own search_path; else the session's. A function of a
+// schema that is not in this one is called by those who work there (one schema a tenant): its own schema comes first.
+func (w *world) pathOf(f *routine) []string {
+	if path := f.schemas(); path != nil {
+		for i, schema := range path {
+			if schema == "$user" {
+				path[i] = w.settings["role"]
+			}
+		}
+		return path
 	}
-	var in []*routine
-	for _, f := range all {
-		if f.Schema == name.Schema {
-			in = append(in, f)
+	if f.Schema == "" || slices.Contains(w.path, f.Schema) {
+		return w.path
+	}
+	return append([]string{f.Schema}, w.path...)
+}
+
+// called gives the functions that a call in f may mean.
+func (w *world) called(f *routine, name parser.Relation) []*routine {
+	all := w.fnByBare[name.Name]
+	in := func(schema string) (found []*routine) {
+		for _, g := range all {
+			if g.Schema == schema {
+				found = append(found, g)
+			}
+		}
+		return found
+	}
+	if name.Schema != "" {
+		return in(name.Schema)
+	}
+	for _, schema := range w.pathOf(f) {
+		if found := in(schema); len(found) > 0 {
+			return found
 		}
 	}
-	return in
+	return all
 }
 
 // rows says that a relation holds rows of the table.
