@@ -64,7 +64,7 @@ UNION ALL
 SELECT 'writer', pg_catalog.json_build_object('role', r.rolname, 'super', r.rolsuper, 'rel', c.oid::pg_catalog.int8)::pg_catalog.text
 FROM pg_catalog.pg_class c CROSS JOIN pg_catalog.pg_roles r WHERE c.oid = ANY ('{%[2]s}'::pg_catalog.oid[]) AND r.rolname <> current_user
   AND (r.rolcanlogin OR NOT r.rolsuper) AND r.rolname NOT LIKE 'pg!_%%' ESCAPE '!'
-  AND (r.rolsuper OR pg_catalog.has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') OR pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE'))
+  AND (r.rolsuper OR pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE') AND (pg_catalog.has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') OR pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')))
 UNION ALL
 SELECT DISTINCT 'public', c.oid::pg_catalog.text FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
 WHERE c.oid = ANY ('{%[2]s}'::pg_catalog.oid[]) AND a.grantee = 0 AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
