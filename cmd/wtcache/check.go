@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,12 +19,13 @@ import (
 type checkFlags struct {
 	settings
 	json, noRedis bool
-	dump, failOn  string
+	dump          string
+	failOn        choice
 	ignore        []string
 }
 
 func newCheck() *cobra.Command {
-	var f checkFlags
+	f := checkFlags{failOn: choice{value: "error", of: []string{"error", "warning"}}}
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Hold rules, database and Redis against each other, and find the blind spots",
@@ -64,15 +64,16 @@ not answer, a dump that cannot be loaded).`,
 	flags.BoolVar(&f.json, "json", false, "print one JSON object: findings, errors, warnings, ignored, and error where something could not be looked at")
 	flags.StringVar(&f.dump, "dump", "", "check against the schema in this file (pg_dump -s), in a scratch database on the server of --dsn")
 	flags.BoolVar(&f.noRedis, "no-redis", false, "leave Redis out; no URL is needed")
-	flags.StringVar(&f.failOn, "fail-on", "error", "exit with 1 from this level on: warning or error")
+	flags.Var(&f.failOn, "fail-on", "exit with 1 from this level on: warning or error")
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(f.failOn.of, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringSliceVar(&f.ignore, "ignore", nil, "leave out findings of these subjects; subject:text leaves out those whose object holds the text")
 	return cmd
 }
 
 func (f *checkFlags) run(cmd *cobra.Command) error {
 	var level cachesync.Severity
-	if err := level.UnmarshalText([]byte(f.failOn)); err != nil || level == cachesync.Info {
-		return fmt.Errorf("--fail-on %q is unknown; write warning or error", f.failOn)
+	if err := level.UnmarshalText([]byte(f.failOn.value)); err != nil {
+		return err
 	}
 	found, err := f.check(cmd.Context())
 	if err != nil && found == nil && !f.json {
@@ -84,7 +85,7 @@ func (f *checkFlags) run(cmd *cobra.Command) error {
 	if f.json {
 		show = printJSON
 	}
-	if perr := show(cmd.OutOrStdout(), kept, ignored, err); perr != nil {
+	if perr := show(cmd, kept, ignored, err); perr != nil {
 		return perr
 	}
 	if err == nil && slices.ContainsFunc(kept, func(k cachesync.Finding) bool { return k.Severity >= level }) {
@@ -144,14 +145,15 @@ func count(found []cachesync.Finding, severity cachesync.Severity) (n int) {
 	return n
 }
 
-func printText(w io.Writer, found []cachesync.Finding, ignored int, err error) error {
+func printText(cmd *cobra.Command, found []cachesync.Finding, ignored int, err error) error {
 	var b strings.Builder
+	p := paintOf(cmd)
 	for _, f := range found {
 		about := ""
 		if f.Object != "" {
 			about = ": " + f.Object
 		}
-		fmt.Fprintf(&b, "%s: %s (%s)%s\n    %s\n", f.Severity, f.Subject, f.Where, about, f.Problem)
+		fmt.Fprintf(&b, "%s: %s (%s)%s\n    %s\n", severity(p, f.Severity), p.bold(f.Subject), f.Where, about, f.Problem)
 		if f.Loss != "" {
 			fmt.Fprintf(&b, "    What can be lost: %s\n", f.Loss)
 		}
@@ -168,15 +170,19 @@ func printText(w io.Writer, found []cachesync.Finding, ignored int, err error) e
 		b.WriteString("; not everything could be looked at")
 	}
 	b.WriteByte('\n')
-	_, werr := io.WriteString(w, b.String())
+	_, werr := io.WriteString(cmd.OutOrStdout(), b.String())
 	return werr
 }
 
-func several(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
+func severity(p paint, s cachesync.Severity) string {
+	switch s {
+	case cachesync.Error:
+		return p.bad(s.String())
+	case cachesync.Warning:
+		return p.warn(s.String())
+	default:
+		return p.note(s.String())
 	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // report is what --json prints.
@@ -188,7 +194,7 @@ type report struct {
 	Error    string              `json:"error,omitempty"`   // why something could not be looked at
 }
 
-func printJSON(w io.Writer, found []cachesync.Finding, ignored int, err error) error {
+func printJSON(cmd *cobra.Command, found []cachesync.Finding, ignored int, err error) error {
 	r := report{Findings: found, Errors: count(found, cachesync.Error), Warnings: count(found, cachesync.Warning), Ignored: ignored}
 	if r.Findings == nil {
 		r.Findings = []cachesync.Finding{}
@@ -196,8 +202,5 @@ func printJSON(w io.Writer, found []cachesync.Finding, ignored int, err error) e
 	if err != nil {
 		r.Error = err.Error()
 	}
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(r)
+	return printJSONTo(cmd.OutOrStdout(), r)
 }

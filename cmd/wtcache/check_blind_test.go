@@ -30,7 +30,7 @@ func TestCheckFailOnAndIgnore(t *testing.T) {
 	if r.Warnings != 1 {
 		t.Errorf("JSON: %+v", r)
 	}
-	s.check(t, url, "--fail-on", "never").want(t, 2, "--fail-on", "warning or error")
+	s.check(t, url, "--fail-on", "never").want(t, 2, "--fail-on", "error, warning")
 }
 
 // Whoever names a replica that cannot be used thinks that it carries the load, or is given another cache's rows.

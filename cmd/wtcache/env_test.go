@@ -19,12 +19,16 @@ import (
 	"github.com/wtcache/wtcache/internal/testenv"
 )
 
+// folder is where binary is, once it was built.
+var folder string
+
 // binary is the command as a user has it, built once.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "wtcache-command")
 	if err != nil {
 		return "", err
 	}
+	folder = dir
 	path := filepath.Join(dir, "wtcache")
 	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
@@ -34,8 +38,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if folder != "" {
+		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }
@@ -123,15 +127,21 @@ func shopIn(t *testing.T, url string) *shop {
 	t.Helper()
 	s := &shop{}
 	s.dsn, s.schema = testenv.Schema(t, url)
+	s.open(t)
+	s.exec(t, "CREATE TABLE users (id int PRIMARY KEY, name text)")
+	s.rules = filepath.Join(t.TempDir(), "users.yaml")
+	s.rule(t, "")
+	return s
+}
+
+// open opens the database past wtcache.
+func (s *shop) open(t *testing.T) {
+	t.Helper()
 	var err error
 	if s.db, err = sql.Open("pgx", s.dsn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.db.Close() })
-	s.exec(t, "CREATE TABLE users (id int PRIMARY KEY, name text)")
-	s.rules = filepath.Join(t.TempDir(), "users.yaml")
-	s.rule(t, "")
-	return s
 }
 
 func (s *shop) exec(t *testing.T, text string) {
