@@ -16,14 +16,14 @@ import (
 // Cluster, one after the other. A key counts that has a value or a fence; each is met at least once if it
 // is there all the time, and seldom twice. With random, each server's keys are walked from a place drawn
 // at random, and may be met twice. fn ends a server's walk by returning
-// false. servers is how many there are. An error wraps ErrUnavailable or the context's error.
-func (c *Client) Walk(ctx context.Context, glob string, random bool, fn func(keys []string, servers int) (more bool, err error)) error {
+// false. server counts the servers, of which there are servers, from 0. An error wraps ErrUnavailable or the context's error.
+func (c *Client) Walk(ctx context.Context, glob string, random bool, fn func(keys []string, server, servers int) (more bool, err error)) error {
 	nodes, err := c.masters(ctx)
 	if err != nil {
 		return err
 	}
-	for _, node := range nodes {
-		page := func(keys []string) (bool, error) { return fn(keys, len(nodes)) }
+	for i, node := range nodes {
+		page := func(keys []string) (bool, error) { return fn(keys, i, len(nodes)) }
 		if err := c.walkThrough(ctx, node, glob, random, page); err != nil {
 			return fmt.Errorf("walk %q: %w", glob, err)
 		}
