@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -53,33 +54,42 @@ func withPgx(t *testing.T, library string) map[string][]string {
 
 // withWtcache runs the same. After each step every key in Redis is compared with the database.
 func withWtcache(t *testing.T, library string) map[string]counts {
-	dsn, redisURL := database(t), testenv.NewRedis(t).URL
-	s := openService(t, library, "wtcache", withParameters(t, dsn, map[string]string{
-		"wtcache_redis": redisURL, "wtcache_rules": "rules",
-		"wtcache_redis_timeout": "7s", // a slow machine must not make a key absent; a fence lives 30 s, four times as long
-	}))
+	dsn, redisURL := database(t), redisOfItsOwn(t)
+	s := openService(t, library, "wtcache", forWtcache(t, dsn, redisURL))
 	truth := newTruth(t, dsn, redisURL)
 	handled := map[string]counts{}
 	w := newWorld(t, s)
 	for _, st := range steps {
-		before := stats(t, s)
+		before := statsOf(t, s.DB())
 		check(t, st.do(w), st.name)
-		handled[st.name] = difference(before, stats(t, s))
+		handled[st.name] = difference(before, statsOf(t, s.DB()))
 		truth.compare(t, "after "+st.name)
 		truth.holds(t, "after "+st.name, w.stored, w.absent)
 	}
-	before := stats(t, s)
+	before := statsOf(t, s.DB())
 	contend(t, s)
 	truth.compare(t, "after everything at the same time")
-	done := difference(before, stats(t, s))
+	done := difference(before, statsOf(t, s.DB()))
 	t.Logf("everything at the same time: %s; texts parsed: %d", done, done.parsed)
 	if done.coarse != 0 || done.sweeps != 0 {
 		t.Errorf("statements were coarse: %d, tables of which every entry became absent: %d; want neither", done.coarse, done.sweeps)
 	}
-	if after := stats(t, s); after.Uncaptured != 0 || after.BackgroundErrors != 0 || after.Unfenced != 0 {
+	if after := statsOf(t, s.DB()); after.Uncaptured != 0 || after.BackgroundErrors != 0 || after.Unfenced != 0 {
 		t.Errorf("%d statements uncaptured, %d errors in the background, %d commits without fences, want none", after.Uncaptured, after.BackgroundErrors, after.Unfenced)
 	}
 	return handled
+}
+
+// redisOfItsOwn starts a Redis, in which there is then nothing but what a test's own service has put there.
+func redisOfItsOwn(t *testing.T) string { return testenv.NewRedis(t).URL }
+
+// forWtcache adds to a DSN what a program would rather have in its environment, which here all tests share.
+func forWtcache(t *testing.T, dsn, redisURL string) string {
+	t.Helper()
+	return withParameters(t, dsn, map[string]string{
+		"wtcache_redis": redisURL, "wtcache_rules": "rules",
+		"wtcache_redis_timeout": "7s", // a slow machine must not make a key absent; a fence lives 30 s, four times as long
+	})
 }
 
 func openService(t *testing.T, library, driver, dsn string) service.Service {
@@ -137,9 +147,9 @@ func withParameters(t *testing.T, dsn string, parameters map[string]string) stri
 	return u.String()
 }
 
-func stats(t *testing.T, s service.Service) wtcache.Stats {
+func statsOf(t *testing.T, db *sql.DB) wtcache.Stats {
 	t.Helper()
-	got, err := wtcache.StatsOf(s.DB())
+	got, err := wtcache.StatsOf(db)
 	check(t, err)
 	return got
 }
