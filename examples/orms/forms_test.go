@@ -167,27 +167,33 @@ var forms = []struct {
 	}, 0, 1, 0, 1},
 }
 
-// TestForms runs what the service does not use. A failure means that the README tells users that a form is precise which makes all
-// entries of a table absent at each use, or the other way round; or that a form leaves old rows in Redis.
-func TestForms(t *testing.T) {
-	t.Parallel()
-	dsn, redisURL := database(t), redisOfItsOwn(t)
-	db := openService(t, "database/sql", "wtcache", forWtcache(t, dsn, redisURL)).DB()
+// openAll opens one pool for all libraries, with users 1 to 3 and orders 1 and 2 of the second.
+func openAll(t *testing.T, dsn string) *handles {
+	t.Helper()
+	db := openService(t, "database/sql", "wtcache", dsn).DB()
 	_, err := db.ExecContext(t.Context(), `INSERT INTO users (email, name, balance_cents) SELECT n || '@example.com', 'user', 0 FROM generate_series(1, 3) n`)
 	check(t, err)
 	_, err = db.ExecContext(t.Context(), `INSERT INTO orders (user_id, total_cents) SELECT 2, 100 FROM generate_series(1, 2)`)
 	check(t, err)
 	orm, err := gorm.Open(postgres.New(postgres.Config{Conn: db}), &gorm.Config{Logger: logger.Discard})
 	check(t, err)
-	h := &handles{
+	return &handles{
 		t.Context(), db, orm.WithContext(t.Context()), sqlx.NewDb(db, "wtcache"), bun.NewDB(db, pgdialect.New()),
 		ent.NewClient(ent.Driver(entsql.OpenDB(dialect.Postgres, db))),
 	}
+}
+
+// TestForms runs what the service does not use. A failure means that the README tells users that a form is precise which makes all
+// entries of a table absent at each use, or the other way round; or that a form leaves old rows in Redis.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	dsn, redisURL := database(t), redisOfItsOwn(t)
+	h := openAll(t, forWtcache(t, dsn, redisURL))
 	truth := newTruth(t, dsn, redisURL)
 	for _, form := range forms {
-		before := statsOf(t, db)
+		before := statsOf(t, h.db)
 		check(t, form.do(h), form.name)
-		got := difference(before, statsOf(t, db))
+		got := difference(before, statsOf(t, h.db))
 		if got.precise != form.precise || got.coarse != form.coarse || got.rows != form.rows || got.sweeps != form.sweeps {
 			t.Errorf("%s: %s; want precise: %d; coarse: %d; captured rows: %d; tables of which every entry became absent: %d",
 				form.name, got, form.precise, form.coarse, form.rows, form.sweeps)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"maps"
 	"os"
@@ -54,12 +55,12 @@ func main() {
 	library := flag.String("library", "database/sql", "one of "+strings.Join(names, ", "))
 	driver := flag.String("driver", "wtcache", "wtcache or pgx")
 	flag.Parse()
-	if err := run(context.Background(), *library, *driver, os.Getenv("DATABASE_URL")); err != nil {
+	if err := run(context.Background(), os.Stdout, *library, *driver, os.Getenv("DATABASE_URL")); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, library, driver, dsn string) (err error) {
+func run(ctx context.Context, out io.Writer, library, driver, dsn string) (err error) {
 	open, known := libraries[library]
 	if !known {
 		return fmt.Errorf("no library %q here", library)
@@ -69,11 +70,11 @@ func run(ctx context.Context, library, driver, dsn string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.DB().Close()) }()
-	return play(ctx, s)
+	return play(ctx, out, s)
 }
 
 // play shows a few rows before and after they are written.
-func play(ctx context.Context, s service.Service) error {
+func play(ctx context.Context, out io.Writer, s service.Service) error {
 	ann, err := s.UpsertUser(ctx, "ann@example.com", "Ann")
 	if err != nil {
 		return err
@@ -95,6 +96,6 @@ func play(ctx context.Context, s service.Service) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s has %d orders; the first, over %d cents, is %s\n", ann.Name, len(orders), first.TotalCents, first.Status)
-	return nil
+	_, err = fmt.Fprintf(out, "%s has %d orders; the first, over %d cents, is %s\n", ann.Name, len(orders), first.TotalCents, first.Status)
+	return err
 }

@@ -27,16 +27,18 @@ func TestLibraries(t *testing.T) {
 	for name := range libraries {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sent := withPgx(t, name)
-			handled := withWtcache(t, name)
+			dsn := database(t)
+			sent := withPgx(t, name, dsn)
+			execute(t, dsn, "TRUNCATE users, orders RESTART IDENTITY")
+			handled := withWtcache(t, name, dsn)
 			compareWithGolden(t, filepath.Join("testdata", strings.ReplaceAll(name, "/", "")+".txt"), describe(sent, handled))
 		})
 	}
 }
 
 // withPgx runs everything without a cache, and gives the statements that each step sent.
-func withPgx(t *testing.T, library string) map[string][]string {
-	cfg, err := pgx.ParseConfig(database(t))
+func withPgx(t *testing.T, library, dsn string) map[string][]string {
+	cfg, err := pgx.ParseConfig(dsn)
 	check(t, err)
 	rec := &recorder{}
 	cfg.Tracer = rec
@@ -53,8 +55,8 @@ func withPgx(t *testing.T, library string) map[string][]string {
 }
 
 // withWtcache runs the same. After each step every key in Redis is compared with the database.
-func withWtcache(t *testing.T, library string) map[string]counts {
-	dsn, redisURL := database(t), redisOfItsOwn(t)
+func withWtcache(t *testing.T, library, dsn string) map[string]counts {
+	redisURL := redisOfItsOwn(t)
 	s := openService(t, library, "wtcache", forWtcache(t, dsn, redisURL))
 	truth := newTruth(t, dsn, redisURL)
 	handled := map[string]counts{}
