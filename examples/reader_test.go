@@ -23,26 +23,26 @@ func TestReader(t *testing.T) {
 	t.Cleanup(func() { execute(t, dsn, "DROP TABLE example_articles") })
 	env := append(os.Environ(), "GOWORK=off", "DATABASE_URL="+dsn, "WTCACHE_REDIS="+redisURL, "WTCACHE_RULES=rules", "WTCACHE_REDIS_TIMEOUT=7s")
 
-	if got := command(t, env, "gofmt", "-l", "."); got != "" {
+	if got := command(t, "reader", env, "gofmt", "-l", "."); got != "" {
 		t.Errorf("not formatted by gofmt: %s", got)
 	}
-	command(t, env, "go", "vet", "./...")
-	shown := "    " + strings.ReplaceAll(strings.TrimSpace(command(t, env, "go", "run", ".")), "\n", "\n    ") + "\n"
+	command(t, "reader", env, "go", "vet", "./...")
+	shown := "    " + strings.ReplaceAll(strings.TrimSpace(command(t, "reader", env, "go", "run", ".")), "\n", "\n    ") + "\n"
 	if !strings.Contains(read(t, "reader/README.md"), shown) {
 		t.Errorf("the program printed, other than its README says:\n%s", shown)
 	}
 }
 
-// command runs in the example's folder and gives the standard output.
-func command(t *testing.T, env []string, name string, args ...string) string {
+// command runs in an example's folder and gives the standard output.
+func command(t *testing.T, folder string, env []string, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir, cmd.Env = "reader", env
+	cmd.Dir, cmd.Env = folder, env
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s(where go.mod has to be updated: go mod tidy in examples/reader)", cmd, err, problems.String())
+		t.Fatalf("%s: %v\n%s%s(where go.mod has to be updated: go mod tidy in examples/%s)", cmd, err, out, problems.String(), folder)
 	}
 	return string(out)
 }
