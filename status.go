@@ -87,7 +87,7 @@ func Status(ctx context.Context, base driver.Connector, cfg Config) (*StatusRepo
 	if e.cfg.Outbox != OutboxOff {
 		r.Outbox.Schema = e.cfg.Outbox
 	}
-	set, found, err := e.checkPostgres(ctx, base)
+	set, found, err := e.checkPostgres(ctx, base, CheckOptions{})
 	r.Findings = append(r.Findings, found...)
 	switch {
 	case err != nil:
