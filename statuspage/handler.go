@@ -148,8 +148,8 @@ type shown struct {
 	Latest   Sample
 	Box      bool
 	Answer   explained
-	Audit    *auditView
-	Ends     string // why the plots stand still
+	Checked  *auditView // the last audit
+	Ends     string     // why the plots stand still
 }
 
 func (p *Page) servePage(w http.ResponseWriter, r *http.Request, name string, answer explained, status int) {
@@ -191,5 +191,5 @@ func (s *shown) fill(p *Page) {
 		return
 	}
 	s.HasStats, s.Groups, s.Reasons, s.Breaker = true, groupsOf(s.minuteBefore, s.stats), s.stats.CoarseReasons, s.stats.BreakerOpen
-	s.Audit = auditOf(s.stats)
+	s.Checked = auditOf(s.stats)
 }

@@ -138,7 +138,7 @@ func (p plot) svg(samples []Sample, now time.Time, top float64, summary string) 
 	b.WriteString(">")
 	p.grid(&b, top)
 	for _, l := range p.Lines {
-		if d := path(samples, l, now, top); d != "" {
+		if d := strokes(samples, l, now, top); d != "" {
 			if len(p.Lines) == 1 {
 				fmt.Fprintf(&b, `<path class="area %s" d="%s"/>`, l.Class, area(samples, l, now, top))
 			}
@@ -206,8 +206,8 @@ func runs(samples []Sample, l line, now time.Time) [][]Sample {
 	return all
 }
 
-// path draws a sample between two gaps as a dot, by its round ends.
-func path(samples []Sample, l line, now time.Time, top float64) string {
+// strokes draws a sample between two gaps as a dot, by its round ends.
+func strokes(samples []Sample, l line, now time.Time, top float64) string {
 	var b strings.Builder
 	for _, run := range runs(samples, l, now) {
 		for i, s := range run {

@@ -21,6 +21,8 @@ type Report struct {
 	// Samples are of the last minutes, the oldest first.
 	Samples []Sample `json:"samples"`
 	Errors  []Error  `json:"errors"` // the newest first
+	// Audit is the last one of this process; null before there was one.
+	Audit *wtcache.AuditReport `json:"audit"`
 	// Servers is what can be seen from outside, in the page of `wtcache status`.
 	Servers *wtcache.StatusReport `json:"servers,omitempty"`
 
@@ -66,7 +68,7 @@ func (r *Report) fill(v view) {
 	if v.stats == nil {
 		return
 	}
-	r.Counters = countersOf(v.stats)
+	r.Counters, r.Audit = countersOf(v.stats), v.stats.Audit
 	if redis, ok := r.Counters["redis"].(map[string]any); ok {
 		ages := histogramCounters(agesOf(v.stats.Redis.Ages))
 		ages["max_seconds"] = v.stats.Redis.Ages.Max.Seconds()
