@@ -155,6 +155,10 @@ func (e *explaining) sketches(k *rules.Template, rows []keyRow) []string {
 	return keys
 }
 
+func unknownKey(k *rules.Template) string {
+	return k.Sketch(func(column string) (string, bool) { return "{" + column + "}", false })
+}
+
 // valueText gives a column's text where that is certain, else what stands for it.
 func (e *explaining) valueText(column string, v keyValue) (string, bool) {
 	i := slices.IndexFunc(e.st.table.KeyColumns, func(k rules.KeyColumn) bool { return k.Name == column })
@@ -177,10 +181,17 @@ func (e *explaining) valueText(column string, v keyValue) (string, bool) {
 	return "{" + column + "=" + written + "}", false
 }
 
-// pinnedKeys gives the keys of a fence-first write as they can be shown. open says that an
-// argument that was given leaves one open.
+// hasParams says whether keys depend on arguments.
+func (p *pinnedKeys) hasParams() bool {
+	return slices.ContainsFunc(p.rows, func(row []parser.Value) bool {
+		return slices.ContainsFunc(row, func(v parser.Value) bool { return v.Kind == parser.ValueParam })
+	})
+}
+
+// pinnedKeys gives the keys of a fence-first write as they can be shown. open says that a
+// constant, or an argument that was given, leaves one open.
 func (e *explaining) pinnedKeys() (shown string, open bool) {
-	if len(e.args) > 0 {
+	if len(e.args) > 0 || !e.st.pinned.hasParams() {
 		keys, ok := e.st.pinned.resolve(e.args)
 		return strings.Join(keys, ", "), !ok
 	}

@@ -183,10 +183,10 @@ func (e *explaining) table(t *rules.Table, how string, class Class, entries []Ex
 func all(t *rules.Table, effect Effect) []ExplainedEntry {
 	entries := make([]ExplainedEntry, 0, len(t.Entries)+len(t.Shared))
 	for _, e := range t.Entries {
-		entries = append(entries, ExplainedEntry{Name: e.Name, Key: e.Key.String(), Effect: effect, Keys: []string{e.Key.String()}})
+		entries = append(entries, ExplainedEntry{Name: e.Name, Key: e.Key.String(), Effect: effect, Keys: []string{unknownKey(e.Key)}})
 	}
 	for _, k := range t.Shared {
-		entries = append(entries, ExplainedEntry{Key: k.String(), Effect: effect, Keys: []string{k.String()}})
+		entries = append(entries, ExplainedEntry{Key: k.String(), Effect: effect, Keys: []string{unknownKey(k)}})
 	}
 	return entries
 }
@@ -299,7 +299,7 @@ func (e *explaining) ordered() {
 			e.out.Outside = "The keys are fenced, then the statement runs and commits by itself (no BEGIN and COMMIT), then what it captured is applied: two round trips to Redis. Where an argument is of a type whose text in Postgres is not certain, it is lock first instead."
 			return
 		}
-		e.out.OrderWhy = "An argument's text in Postgres is not certain, so that its key is known only when the row is."
+		e.out.OrderWhy = "How Postgres spells a value that it compares the key with is not certain, so that the key is known only when the row is."
 	default:
 		e.out.OrderWhy = "Its keys are known only when its rows are: " + st.unpinned + "."
 		if st.unpinned == "" {
