@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,7 +46,7 @@ server that does not answer).`,
 			if asJSON {
 				show = printJSON
 			}
-			if perr := show(cmd.OutOrStdout(), found, err); perr != nil {
+			if perr := show(cmd, found, err); perr != nil {
 				return perr
 			}
 			if err == nil && count(found, cachesync.Error) > 0 {
@@ -87,10 +86,11 @@ func count(found []cachesync.Finding, severity cachesync.Severity) (n int) {
 	return n
 }
 
-func printText(w io.Writer, found []cachesync.Finding, err error) error {
+func printText(cmd *cobra.Command, found []cachesync.Finding, err error) error {
 	var b strings.Builder
+	p := paintOf(cmd)
 	for _, f := range found {
-		fmt.Fprintf(&b, "%s: %s (%s)\n    %s\n", f.Severity, f.Subject, f.Where, f.Problem)
+		fmt.Fprintf(&b, "%s: %s (%s)\n    %s\n", severity(p, f.Severity), p.bold(f.Subject), f.Where, f.Problem)
 		if f.Loss != "" {
 			fmt.Fprintf(&b, "    What can be lost: %s\n", f.Loss)
 		}
@@ -104,15 +104,19 @@ func printText(w io.Writer, found []cachesync.Finding, err error) error {
 		b.WriteString("; not everything could be looked at")
 	}
 	b.WriteByte('\n')
-	_, werr := io.WriteString(w, b.String())
+	_, werr := io.WriteString(cmd.OutOrStdout(), b.String())
 	return werr
 }
 
-func several(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
+func severity(p paint, s cachesync.Severity) string {
+	switch s {
+	case cachesync.Error:
+		return p.bad(s.String())
+	case cachesync.Warning:
+		return p.warn(s.String())
+	default:
+		return p.note(s.String())
 	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // report is what --json prints.
@@ -123,7 +127,7 @@ type report struct {
 	Error    string              `json:"error,omitempty"` // why something could not be looked at
 }
 
-func printJSON(w io.Writer, found []cachesync.Finding, err error) error {
+func printJSON(cmd *cobra.Command, found []cachesync.Finding, err error) error {
 	r := report{Findings: found, Errors: count(found, cachesync.Error), Warnings: count(found, cachesync.Warning)}
 	if r.Findings == nil {
 		r.Findings = []cachesync.Finding{}
@@ -131,8 +135,5 @@ func printJSON(w io.Writer, found []cachesync.Finding, err error) error {
 	if err != nil {
 		r.Error = err.Error()
 	}
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(r)
+	return printJSONTo(cmd.OutOrStdout(), r)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,5 +69,5 @@ func printDrained(cmd *cobra.Command, asJSON bool, d wtcache.Drained) error {
 			several(int(d.Rows), "row"), several(int(d.Keys), "key"), several(int(d.Sweeps), "rule"), d.Left)
 		return err
 	}
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]int64{"rows": d.Rows, "keys": d.Keys, "sweeps": d.Sweeps, "left": d.Left})
+	return printJSONTo(cmd.OutOrStdout(), map[string]int64{"rows": d.Rows, "keys": d.Keys, "sweeps": d.Sweeps, "left": d.Left})
 }

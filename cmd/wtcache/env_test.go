@@ -18,12 +18,16 @@ import (
 	"github.com/wtcache/wtcache/internal/testenv"
 )
 
+// folder is where binary is, once it was built.
+var folder string
+
 // binary is the command as a user has it, built once.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "wtcache-command")
 	if err != nil {
 		return "", err
 	}
+	folder = dir
 	path := filepath.Join(dir, "wtcache")
 	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
@@ -33,8 +37,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if folder != "" {
+		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }

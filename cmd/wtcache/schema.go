@@ -15,7 +15,7 @@ import (
 func newSchema() *cobra.Command {
 	var schema, dsn string
 	var grantTo []string
-	var apply bool
+	var apply, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Print the outbox's tables as SQL, or make them",
@@ -34,18 +34,24 @@ Exit codes: 0 done; 2 wrong usage, or the database refused.`,
 			for _, role := range grantTo {
 				text += "\n" + outbox.Grants(schema, role)
 			}
-			if !apply {
-				if dsn != "" {
-					return errors.New("--dsn does nothing without --apply")
+			if dsn != "" && !apply {
+				return errors.New("--dsn does nothing without --apply")
+			}
+			if apply {
+				if err := execute(cmd, dsn, text); err != nil {
+					return err
 				}
-				_, err := io.WriteString(cmd.OutOrStdout(), text)
+			}
+			switch stdout := cmd.OutOrStdout(); {
+			case asJSON:
+				return printJSONTo(stdout, map[string]any{"schema": schema, "sql": text, "applied": apply})
+			case apply:
+				_, err := fmt.Fprintf(stdout, "the outbox is in schema %s\n", schema)
+				return err
+			default:
+				_, err := io.WriteString(stdout, text)
 				return err
 			}
-			if err := execute(cmd, dsn, text); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "the outbox is in schema %s\n", schema)
-			return err
 		},
 	}
 	flags := cmd.Flags()
@@ -53,6 +59,7 @@ Exit codes: 0 done; 2 wrong usage, or the database refused.`,
 	flags.StringArrayVar(&grantTo, "grant-to", nil, "role that may write to the outbox and drain it; may be repeated")
 	flags.BoolVar(&apply, "apply", false, "run it instead of printing it")
 	flags.StringVar(&dsn, "dsn", "", "DSN of Postgres, with --apply (default $WTCACHE_DSN, else $DATABASE_URL)")
+	flags.BoolVar(&asJSON, "json", false, "print one JSON object: schema, sql, applied")
 	return cmd
 }
 

@@ -28,6 +28,10 @@ func (s *settings) addTo(cmd *cobra.Command) {
 	flags.StringVar(&s.outbox, "outbox", "", "schema of the outbox, or off (default wtcache_outbox of the DSN, else $WTCACHE_OUTBOX, else wtcache)")
 	flags.BoolVar(&s.acceptEviction, "accept-eviction", false, "as wtcache_eviction=accept: Redis may evict fences")
 	flags.DurationVar(&s.redisTimeout, "redis-timeout", 0, "deadline of a call to Redis (default wtcache_redis_timeout of the DSN, else $WTCACHE_REDIS_TIMEOUT)")
+	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"strict", "eventual", "off"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"dsn", "redis", "outbox"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
 }
 
 // open gives what the driver would work with. Nothing is dialled.
