@@ -10,36 +10,8 @@ import (
 	"github.com/wtcache/wtcache/rules"
 )
 
-// ruleNames completes the names of rules (tables) from the rule files; no server is asked.
-func ruleNames(s *settings) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		var names []cobra.Completion
-		for _, rule := range ruleFiles(s) {
-			if name := rule.Table.String(); !slices.Contains(args, name) {
-				names = append(names, name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// entryNames completes the key templates of the rules' entries; no server is asked.
+// entryNames completes what a reader calls the entries, users or users.by_email, from the rule files; no server is asked.
 func entryNames(s *settings) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		var names []cobra.Completion
-		for _, rule := range ruleFiles(s) {
-			for _, entry := range rule.Entries {
-				if name := entry.Key.String(); !slices.Contains(args, name) {
-					names = append(names, cobra.CompletionWithDesc(name, rule.Table.String()))
-				}
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// entryReadNames completes what a reader calls the entries: users, users.by_email.
-func entryReadNames(s *settings) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		var names []cobra.Completion
 		for _, rule := range ruleFiles(s) {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -51,7 +50,7 @@ func cliDocs(t *testing.T) []byte {
 	var b bytes.Buffer
 	b.WriteString("<!-- Written by go generate ./cmd/wtcache; do not edit. -->\n\n# The command wtcache\n\n" +
 		"Shell completion: `wtcache completion bash|zsh|fish|powershell` prints a script; `wtcache completion bash --help` says\n" +
-		"where to put it. It completes commands, flags, and the names of rules and entries from the rule files.\n\n")
+		"where to put it. It completes commands, flags, and the names of entries from the rule files.\n\n")
 	root := newRoot()
 	for _, cmd := range append([]*cobra.Command{root}, eachCommand(root)...) {
 		cmd.DisableAutoGenTag = true
@@ -194,7 +193,7 @@ func TestFlagsHaveUsage(t *testing.T) {
 	for _, cmd := range eachCommand(newRoot()) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" {
-				t.Error(fmt.Sprintf("%s --%s says nothing", cmd.CommandPath(), f.Name))
+				t.Errorf("%s --%s says nothing", cmd.CommandPath(), f.Name)
 			}
 		})
 	}

@@ -77,7 +77,7 @@ func TestJSONEverywhere(t *testing.T) {
 	}
 }
 
-// TestCompletion: names of rules and entries are completed from the rule files, and a file that cannot be read breaks
+// TestCompletion: names of entries are completed from the rule files, and a file that cannot be read breaks
 // no shell.
 func TestCompletion(t *testing.T) {
 	dir := t.TempDir()
@@ -85,15 +85,15 @@ func TestCompletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &settings{dsn: "postgres://localhost/shop", rules: dir}
-	if names, _ := entryNames(s)(nil, nil, ""); len(names) != 1 || !strings.HasPrefix(names[0], "user:{id}\t") {
+	if names, _ := entryNames(s)(nil, nil, ""); len(names) != 1 || names[0] != "users\tuser:{id}" {
 		t.Errorf("the entries are %q", names)
 	}
-	if names, _ := ruleNames(s)(nil, nil, ""); len(names) != 1 || names[0] != "public.users" {
-		t.Errorf("the rules are %q", names)
+	if names, _ := entryNames(s)(nil, []string{"users"}, ""); len(names) != 0 {
+		t.Errorf("the entries beside users are %q", names)
 	}
 	s.rules = filepath.Join(dir, "absent")
-	if names, _ := ruleNames(s)(nil, nil, ""); len(names) != 0 {
-		t.Errorf("the rules of no file are %q", names)
+	if names, _ := entryNames(s)(nil, nil, ""); len(names) != 0 {
+		t.Errorf("the entries of no file are %q", names)
 	}
 	var stdout bytes.Buffer
 	if code := run(t.Context(), []string{"completion", "bash"}, &stdout, io.Discard); code != exitFine || !strings.Contains(stdout.String(), "__start_wtcache") {

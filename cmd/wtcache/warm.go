@@ -52,7 +52,7 @@ that does not answer, a state of other entries).`,
   wtcache warm order_lines --from 7,1 --to 8 --refresh --max-redis-memory 80%
   wtcache warm --count --json --quiet`,
 		RunE:              func(cmd *cobra.Command, entries []string) error { return f.run(cmd, entries) },
-		ValidArgsFunction: entryReadNames(&f.settings),
+		ValidArgsFunction: entryNames(&f.settings),
 	}
 	f.addTo(cmd)
 	flags := cmd.Flags()
