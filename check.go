@@ -5,9 +5,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/internal/blindspots"
 	"github.com/wtcache/wtcache/internal/outbox"
 	"github.com/wtcache/wtcache/rules"
 )
@@ -15,12 +19,31 @@ import (
 // checkPatience bounds what Check asks of Redis: it is no request of a user, who would not wait so long.
 const checkPatience = 10 * time.Second
 
-// Check holds cfg against all that it names: the rules against the catalogue of the Postgres behind base, as the first
-// connection does, the rights of base's role, and Redis' set-up and rights against what the rules need. It changes nothing and leaves nothing
-// open. What is wrong is a finding, of severity Error where a program would not start or the cache would not
+// CheckOptions choose what Check looks at. The zero value is all.
+type CheckOptions struct {
+	// NoRedis leaves Redis out; Config need not name one.
+	NoRedis bool
+	// SchemaOnly says that the database was made from a dump of the schema: rights, roles, connections,
+	// settings and replicas are not those of the one that is meant, and are left out.
+	SchemaOnly bool
+}
+
+// Check is CheckWith without options.
+func Check(ctx context.Context, base driver.Connector, cfg Config) ([]cachesync.Finding, error) {
+	return CheckWith(ctx, base, cfg, CheckOptions{})
+}
+
+// CheckWith holds cfg against all that it names: the rules against the catalogue of the Postgres behind base, as the first
+// connection does; the ways in which ruled tables can be written unseen; the rights of base's role; Redis' set-up and rights
+// against what the rules need; and the replicas of both. It changes nothing and leaves nothing open. What is wrong is a finding, of severity Error where a program would not start or the cache would not
 // work. The error is for what could not be looked at: it wraps ErrConfig for settings that cannot be used, and
 // ErrUnavailable for a Redis that does not answer; findings can come with it.
-func Check(ctx context.Context, base driver.Connector, cfg Config) ([]cachesync.Finding, error) {
+func CheckWith(ctx context.Context, base driver.Connector, cfg Config, opts CheckOptions) ([]cachesync.Finding, error) {
+	if opts.NoRedis {
+		unused := redis.NewClient(&redis.Options{}) // the engine needs one; nothing is dialled until it is asked
+		defer unused.Close()
+		cfg.Redis, cfg.RedisURL, cfg.RedisReplica, cfg.RedisReplicaURL = unused, "", nil, ""
+	}
 	e, err := newEngine(cfg)
 	if fault, ok := errors.AsType[*rules.Error](err); ok {
 		return ruleFindings(cachesync.Error, fault.Findings), nil
@@ -32,7 +55,10 @@ func Check(ctx context.Context, base driver.Connector, cfg Config) ([]cachesync.
 	if e.cfg.Mode == ModeOff {
 		return []cachesync.Finding{{Severity: cachesync.Info, Subject: "mode", Where: "settings", Problem: "wtcache is off: nothing is captured, cached or checked"}}, nil
 	}
-	set, found, pgErr := e.checkPostgres(ctx, base)
+	set, found, pgErr := e.checkPostgres(ctx, base, opts)
+	if opts.NoRedis {
+		return append(found, cachesync.Finding{Severity: cachesync.Info, Subject: "redis", Where: "settings", Problem: "Redis was not looked at; the rules were held against the catalogue alone"}), pgErr
+	}
 	more, redisErr := e.checkRedis(ctx, set)
 	return append(found, more...), errors.Join(pgErr, redisErr)
 }
@@ -54,7 +80,7 @@ func (e *engine) bareConn(ctx context.Context, base driver.Connector) (*conn, er
 
 // checkPostgres does what the first connection does, and looks at every ruled table's rights. The set is nil where the
 // rules do not fit, or were not held against anything.
-func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rules.Set, []cachesync.Finding, error) {
+func (e *engine) checkPostgres(ctx context.Context, base driver.Connector, opts CheckOptions) (*rules.Set, []cachesync.Finding, error) {
 	c, err := e.bareConn(ctx, base)
 	if err != nil {
 		return nil, nil, err
@@ -66,6 +92,8 @@ func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rul
 		return nil, nil, fmt.Errorf("read the catalogue for the rules: %w", err)
 	}
 	set, faults, warnings := rules.Bind(e.rules, catalog)
+	// Of blind spots more is said below.
+	warnings = slices.DeleteFunc(warnings, func(f rules.Finding) bool { return f.Blind && len(faults) == 0 })
 	found := append(ruleFindings(cachesync.Error, faults), ruleFindings(cachesync.Warning, warnings)...)
 	lack, err := e.outboxFindings(ctx, q)
 	found = append(found, lack...)
@@ -76,7 +104,12 @@ func (e *engine) checkPostgres(ctx context.Context, base driver.Connector) (*rul
 	if err != nil {
 		return set, found, err
 	}
-	return set, append(found, tableFindings(set, session)...), nil
+	blind, err := blindspots.Find(ctx, q, set, session, blindspots.Options{SchemaOnly: opts.SchemaOnly})
+	found = append(found, blind...)
+	if err != nil || opts.SchemaOnly {
+		return set, found, err
+	}
+	return set, append(found, e.readReplicaFindings(ctx, q, set)...), nil
 }
 
 // outboxFindings says what the outbox lacks, where a rule needs one.
@@ -95,30 +128,6 @@ func (e *engine) outboxFindings(ctx context.Context, q rules.Querier) ([]cachesy
 	}}, nil
 }
 
-// tableFindings says what the session's role lacks, and what its policies cost.
-func tableFindings(set *rules.Set, session *rules.Session) (found []cachesync.Finding) {
-	for _, t := range set.Tables {
-		target, ok := session.Lookup(t.Name.Schema, t.Name.Table)
-		f := cachesync.Finding{Subject: "rights", Where: t.Rule.Pos.String()}
-		switch {
-		case !ok:
-			continue
-		case target.MissingSelect:
-			f.Severity, f.Fix = cachesync.Error, target.Grant
-			f.Problem = fmt.Sprintf("the role may write %s but not read it", t.Name)
-			f.Loss = "every write of it is refused, since what was written could not be captured"
-		case target.RowSecurity:
-			f.Severity, f.Subject = cachesync.Info, "row security"
-			f.Problem = fmt.Sprintf("row-level security is in force on %s", t.Name)
-			f.Loss = "writes that do not pin every key make all entries of the rule absent; Redis holds one entry for all roles"
-		default:
-			continue
-		}
-		found = append(found, f)
-	}
-	return found
-}
-
 func (e *engine) checkRedis(ctx context.Context, set *rules.Set) ([]cachesync.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
@@ -127,7 +136,11 @@ func (e *engine) checkRedis(ctx context.Context, set *rules.Set) ([]cachesync.Fi
 	if err != nil {
 		return nil, fmt.Errorf("ask Redis for its condition: %w", err)
 	}
-	return cond.Judge(needs), nil
+	found := cond.Judge(needs)
+	if e.replica != nil {
+		found = append(found, cachesync.JudgeReplica(ctx, e.redisIs.rdb, e.replica)...)
+	}
+	return found, nil
 }
 
 func ruleFindings(severity cachesync.Severity, all []rules.Finding) []cachesync.Finding {

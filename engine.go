@@ -36,6 +36,7 @@ type engine struct {
 	outboxDB   *sql.DB
 	sharesKeys bool
 	redisIs    *condition
+	replica    redis.UniversalClient // of Redis, nil where there is none
 	stats      counters
 
 	// gen is replaced as a whole when the catalogue changes; a connection whose
@@ -125,6 +126,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.closeRedis())
 	}
+	e.replica = replica
 	options := cachesync.Options{
 		Replica:   replica,
 		FenceLife: cfg.FenceLife,

@@ -13,7 +13,7 @@ type Severity int
 // The severities, in rising order.
 const (
 	Info    Severity = iota // worth knowing; nothing to mend
-	Warning                 // a rare fault costs more than it has to
+	Warning                 // a rare fault costs more than it has to, or there is a way to write that is not seen
 	Error                   // it does not work, or what was promised is not to be had
 )
 
@@ -45,6 +45,9 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	// Subject is what it is about: "eviction", "persistence", "replicas", "version", "scripts", "rights", …
 	Subject string `json:"subject"`
+	// Object names what of the database or of Redis it is about, where that is one thing: "trigger
+	// public.visits.touch", "function public.sweep(integer)".
+	Object string `json:"object,omitempty"`
 	// Where is the server or servers, or the place in a rule file.
 	Where   string `json:"where"`
 	Problem string `json:"problem"`

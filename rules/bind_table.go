@@ -40,11 +40,11 @@ type binder struct {
 }
 
 func (b *binder) fault(at Pos, problem, fix string) {
-	b.errs = append(b.errs, Finding{at, problem, fix})
+	b.errs = append(b.errs, Finding{Pos: at, Problem: problem, Fix: fix})
 }
 
 func (b *binder) warn(at Pos, problem, fix string) {
-	b.warnings = append(b.warnings, Finding{at, problem, fix})
+	b.warnings = append(b.warnings, Finding{Pos: at, Problem: problem, Fix: fix})
 }
 
 // place gives the position of the first path that is written in the rule's file.

@@ -107,17 +107,22 @@ func (b *binder) warnAll(tables []*Table) {
 
 const unseen = "such writes are not seen: entries keep the old row until their TTL ends"
 
+// blind warns of a way to write a table.
+func (b *binder) blind(at Pos, problem, fix string) {
+	b.warnings = append(b.warnings, Finding{Pos: at, Problem: problem, Fix: fix, Blind: true})
+}
+
 func (b *binder) warnTable(t *Table) {
 	at, rel := t.Rule.Pos, t.relation
 	if t.AfterTriggers {
-		b.warn(at, fmt.Sprintf("%s has AFTER triggers (%s), which may change a row again after it was captured", t.Name, list(b.afterTriggers(t))),
+		b.blind(at, fmt.Sprintf("%s has AFTER triggers (%s), which may change a row again after it was captured", t.Name, list(b.afterTriggers(t))),
 			"its payloads are not stored by writes: entries become absent and are filled by readers")
 	}
 	if rel.Rules > 0 {
-		b.warn(at, fmt.Sprintf("%s has rewrite rules", t.Name), "every write of it makes all entries of the rule absent")
+		b.blind(at, fmt.Sprintf("%s has rewrite rules", t.Name), "every write of it makes all entries of the rule absent")
 	}
 	if rel.RowSecurity {
-		b.warn(at, fmt.Sprintf("%s has row-level security", t.Name),
+		b.blind(at, fmt.Sprintf("%s has row-level security", t.Name),
 			"for roles that its policies bind, only writes that give every key by value are precise; all others make all entries absent")
 	}
 }
@@ -157,13 +162,13 @@ func (b *binder) warnReached(t *Table) {
 	}
 	coarse := "writes through them make every entry of the rule absent"
 	if len(views) > 0 {
-		b.warn(t.Rule.Pos, fmt.Sprintf("%s may be written through %s", t.Name, list(views)), "name in via what is a plain view of the table; "+coarse)
+		b.blind(t.Rule.Pos, fmt.Sprintf("%s may be written through %s", t.Name, list(views)), "name in via what is a plain view of the table; "+coarse)
 	}
 	if len(ruled) > 0 {
-		b.warn(t.Rule.Pos, fmt.Sprintf("rewrite rules of %s name %s", list(ruled), t.Name), coarse)
+		b.blind(t.Rule.Pos, fmt.Sprintf("rewrite rules of %s name %s", list(ruled), t.Name), coarse)
 	}
 	if len(foreign) > 0 {
-		b.warn(t.Rule.Pos, fmt.Sprintf("%s has foreign tables among its children (%s)", t.Name, strings.Join(foreign, ", ")), "every write of it makes all entries of the rule absent")
+		b.blind(t.Rule.Pos, fmt.Sprintf("%s has foreign tables among its children (%s)", t.Name, strings.Join(foreign, ", ")), "every write of it makes all entries of the rule absent")
 	}
 }
 
@@ -171,18 +176,18 @@ func (b *binder) warnBlind(t *Table, s blindSpot) {
 	at, name := t.Rule.Pos, s.name()
 	switch s.Kind {
 	case "cascade":
-		b.warn(at, fmt.Sprintf("a DELETE or UPDATE of %s may change rows of %s (foreign key %s)", name, t.Name, s.Detail),
+		b.blind(at, fmt.Sprintf("a DELETE or UPDATE of %s may change rows of %s (foreign key %s)", name, t.Name, s.Detail),
 			"such a statement makes every entry of the rule absent where it comes through this driver; "+unseen+" where it does not")
 	case "trigger":
 		if b.cat.own(t, name) {
-			b.warn(at, fmt.Sprintf("a trigger of %s may write further rows of %s (function %s)", name, t.Name, s.Detail),
+			b.blind(at, fmt.Sprintf("a trigger of %s may write further rows of %s (function %s)", name, t.Name, s.Detail),
 				"every write of it makes every entry of the rule absent")
 			return
 		}
-		b.warn(at, fmt.Sprintf("a trigger of %s may write %s (function %s)", name, t.Name, s.Detail), unseen)
+		b.blind(at, fmt.Sprintf("a trigger of %s may write %s (function %s)", name, t.Name, s.Detail), unseen)
 	case "function":
-		b.warn(at, fmt.Sprintf("function %s may write %s", name, t.Name), unseen)
+		b.blind(at, fmt.Sprintf("function %s may write %s", name, t.Name), unseen)
 	case "subscription":
-		b.warn(at, fmt.Sprintf("subscription %s writes %s", name, t.Name), unseen)
+		b.blind(at, fmt.Sprintf("subscription %s writes %s", name, t.Name), unseen)
 	}
 }

@@ -25,7 +25,7 @@ type decoder struct {
 type fieldFunc func(n ast.Node, path string)
 
 func (d *decoder) fault(at Pos, problem, fix string) {
-	d.findings = append(d.findings, Finding{at, problem, fix})
+	d.findings = append(d.findings, Finding{Pos: at, Problem: problem, Fix: fix})
 }
 
 func (d *decoder) faultf(at Pos, fix, problem string, args ...any) {

@@ -27,7 +27,7 @@ func Load(fsys fs.FS, patterns ...string) ([]*Rule, error) {
 // Positions begin with the path as given.
 func LoadPath(name string) ([]*Rule, error) {
 	if name == "" {
-		return nil, newError([]Finding{{Pos{File: "rules"}, "the path of the rules is empty", "name a folder, a file or a glob pattern"}})
+		return nil, newError([]Finding{{Pos: Pos{File: "rules"}, Problem: "the path of the rules is empty", Fix: "name a folder, a file or a glob pattern"}})
 	}
 	info, err := os.Stat(name)
 	switch {
@@ -43,14 +43,14 @@ func LoadPath(name string) ([]*Rule, error) {
 	case strings.ContainsAny(name, "*?["):
 		return loadGlob(name)
 	}
-	return nil, newError([]Finding{{Pos{File: name}, "the rules cannot be read: " + cause(err),
-		"name a folder, a file or a glob pattern that exists"}}, err)
+	return nil, newError([]Finding{{Pos: Pos{File: name}, Problem: "the rules cannot be read: " + cause(err),
+		Fix: "name a folder, a file or a glob pattern that exists"}}, err)
 }
 
 func loadGlob(pattern string) ([]*Rule, error) {
 	matches, err := filepath.Glob(pattern)
 	if err != nil {
-		return nil, newError([]Finding{{Pos{File: pattern}, "the pattern is malformed", `close every "["`}}, err)
+		return nil, newError([]Finding{{Pos: Pos{File: pattern}, Problem: "the pattern is malformed", Fix: `close every "["`}}, err)
 	}
 	matches = slices.DeleteFunc(matches, func(name string) bool {
 		info, err := os.Stat(name)
@@ -94,7 +94,7 @@ func (s source) load(patterns []string) ([]*Rule, error) {
 		matches, err := fs.Glob(s.fsys, pattern)
 		switch {
 		case err != nil:
-			findings = append(findings, Finding{Pos{File: pattern}, "the pattern is malformed", `close every "["`})
+			findings = append(findings, Finding{Pos: Pos{File: pattern}, Problem: "the pattern is malformed", Fix: `close every "["`})
 			causes = append(causes, err)
 		case len(matches) == 0:
 			findings = append(findings, noMatch(pattern))
@@ -111,8 +111,8 @@ func (s source) load(patterns []string) ([]*Rule, error) {
 func (s source) list() ([]string, error) {
 	entries, err := fs.ReadDir(s.fsys, ".")
 	if err != nil {
-		return nil, newError([]Finding{{Pos{File: s.folder}, "the folder cannot be read: " + cause(err),
-			"name a folder, a file or a glob pattern that can be read"}}, err)
+		return nil, newError([]Finding{{Pos: Pos{File: s.folder}, Problem: "the folder cannot be read: " + cause(err),
+			Fix: "name a folder, a file or a glob pattern that can be read"}}, err)
 	}
 	var names []string
 	for _, entry := range entries {
@@ -125,7 +125,7 @@ func (s source) list() ([]string, error) {
 		names = append(names, name)
 	}
 	if len(names) == 0 {
-		return nil, newError([]Finding{{Pos{File: s.folder}, "there are no rule files (*.yaml, *.yml) here", exampleRule}})
+		return nil, newError([]Finding{{Pos: Pos{File: s.folder}, Problem: "there are no rule files (*.yaml, *.yml) here", Fix: exampleRule}})
 	}
 	return names, nil
 }
@@ -140,7 +140,7 @@ func (s source) loadFiles(names []string) ([]*Rule, error) {
 		file := s.show(name)
 		data, err := readFile(s.fsys, name)
 		if err != nil {
-			findings = append(findings, Finding{Pos{File: file}, "the rule file cannot be read: " + cause(err), ""})
+			findings = append(findings, Finding{Pos: Pos{File: file}, Problem: "the rule file cannot be read: " + cause(err)})
 			causes = append(causes, err)
 			continue
 		}
@@ -175,7 +175,7 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 }
 
 func noMatch(pattern string) Finding {
-	return Finding{Pos{File: pattern}, "no file matches this pattern", fmt.Sprintf("name a folder, a file or a pattern that exists, or %s", exampleRule)}
+	return Finding{Pos: Pos{File: pattern}, Problem: "no file matches this pattern", Fix: fmt.Sprintf("name a folder, a file or a pattern that exists, or %s", exampleRule)}
 }
 
 // cause leaves out the path that an *fs.PathError repeats.

@@ -153,6 +153,8 @@ type Finding struct {
 	Pos     Pos
 	Problem string
 	Fix     string // "" where the problem says it all
+	// Blind marks a warning of Bind about a way to write a table that is not seen, or not precisely.
+	Blind bool
 }
 
 // String gives "file:line:column: problem; fix".

@@ -156,7 +156,7 @@ func (c *claims) claim(taken *map[string]Pos, what string, at Pos, problem, fix 
 		*taken = map[string]Pos{}
 	}
 	if first, ok := (*taken)[what]; ok {
-		c.findings = append(c.findings, Finding{at, fmt.Sprintf("%s (%s)", problem, first), fix})
+		c.findings = append(c.findings, Finding{Pos: at, Problem: fmt.Sprintf("%s (%s)", problem, first), Fix: fix})
 		return
 	}
 	(*taken)[what] = at

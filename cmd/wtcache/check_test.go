@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,8 +55,8 @@ func TestCheckPolicies(t *testing.T) {
 		if policy == "noeviction" {
 			want = cachesync.Info
 		}
-		found := said.report(t).Findings
-		if len(found) == 0 || found[0].Subject != "eviction" || found[0].Severity != want {
+		found := slices.DeleteFunc(said.report(t).Findings, func(f cachesync.Finding) bool { return f.Subject != "eviction" })
+		if len(found) == 0 || found[0].Severity != want {
 			t.Errorf("%s, accepted: %+v", policy, found)
 		}
 	}
@@ -127,7 +128,7 @@ func TestCheckRules(t *testing.T) {
 	s.rule(t, "redis_down: refuse\n")
 	s.exec(t, `CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN UPDATE users SET name = ''; RETURN NULL; END$$`)
 	s.exec(t, `CREATE TABLE visits (id int); CREATE TRIGGER touch AFTER INSERT ON visits FOR EACH ROW EXECUTE FUNCTION touch()`)
-	s.check(t, url).want(t, 0, "warning: rules (", "1 warning")
+	s.check(t, url).want(t, 0, "warning: trigger (", "trigger touch on "+s.schema+".visits", "1 warning")
 }
 
 // A role that may write and not read has each write refused; the statement that mends it must mend it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -162,4 +163,41 @@ func (s *shop) rule(t *testing.T, more string) {
 func (s *shop) check(t *testing.T, redis string, more ...string) outcome {
 	t.Helper()
 	return run(t, nil, append([]string{"check", "--dsn", s.dsn, "--rules", s.rules, "--redis", redis}, more...)...)
+}
+
+// sqlOn runs a text on a server.
+func sqlOn(t *testing.T, url, text string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(text); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}
+
+// scalar asks a server for one text.
+func scalar(t *testing.T, url, text string) (value string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(text).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return value
+}
+
+// line is the number of the line on which a text begins, with a colon after it.
+func line(t *testing.T, text, what string) string {
+	t.Helper()
+	before, _, ok := strings.Cut(text, what)
+	if !ok {
+		t.Fatalf("no %q", what)
+	}
+	return strconv.Itoa(1+strings.Count(before, "\n")) + ":"
 }
