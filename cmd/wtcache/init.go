@@ -43,7 +43,7 @@ there and differs (y, N, all, quit), else it keeps them, unless --force is given
 have a rule in a file of another name get none.
 
 Exit codes: 0 all is written, or as it would be; 1 a file that is there was kept, a table
-that --only names cannot have a rule, or there is none that can; 2 wrong usage, a name that is
+that --only names gets none, or there is none that can have one; 2 wrong usage, a name that is
 not there, rule files that cannot be read, or a server that does not answer.`,
 		Example: `  wtcache init --dsn postgres://localhost/shop
   wtcache init --dsn postgres://localhost/shop --only users,sales.orders --rules ./rules
@@ -87,7 +87,9 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 	if report.Skipped == nil {
 		report.Skipped = []draft.Skipped{}
 	}
-	err = f.write(cmd, drafted, &report)
+	if err = f.write(cmd, drafted, &report); err != nil {
+		report.Error = err.Error()
+	}
 	if perr := report.print(cmd, f); perr != nil {
 		return perr
 	}

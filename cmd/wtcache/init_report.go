@@ -18,6 +18,7 @@ type initReport struct {
 	Folder  string          `json:"folder"`
 	Files   []initFile      `json:"files"`
 	Skipped []draft.Skipped `json:"skipped"`
+	Error   string          `json:"error,omitempty"` // why not all files were seen to
 
 	named int // how many tables --only names
 }
@@ -53,8 +54,10 @@ func (r *initReport) print(cmd *cobra.Command, f *initFlags) error {
 	} else {
 		r.table(&b, p)
 	}
-	r.skipped(&b, p)
-	r.summary(&b)
+	if r.Error == "" {
+		r.skipped(&b, p)
+		r.summary(&b)
+	}
 	_, err := io.WriteString(cmd.OutOrStdout(), b.String())
 	return err
 }
@@ -76,7 +79,7 @@ func (r *initReport) table(b *strings.Builder, p paint) {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Action, filepath.Join(r.Folder, f.Name), strings.Join(keys, "  "))
 	}
 	_ = w.Flush()
-	if len(r.Files) > 0 {
+	if slices.ContainsFunc(r.Files, func(f initFile) bool { return len(f.Omitted) > 0 }) {
 		b.WriteByte('\n')
 	}
 	for _, f := range r.Files {

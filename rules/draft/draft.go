@@ -214,7 +214,7 @@ func (d *drafter) refusal(r *relation) string {
 	case r.Kind == "f":
 		return "its rows are kept, and changed, elsewhere"
 	case r.Partition:
-		return "a partition has no rule of its own: that of " + d.parent(r) + " holds for its rows"
+		return "a partition has no rule of its own: its rows are those of " + d.parent(r)
 	}
 	if file := d.ruledElsewhere(r); file != "" {
 		return "it has a rule already, in " + file
@@ -230,7 +230,7 @@ func (d *drafter) reluctance(r *relation) string {
 	const named = "; name it with --only to draft one all the same"
 	switch {
 	case len(r.Parents) > 0:
-		return "it inherits from " + d.parent(r) + ", whose rule is the one for its rows" + named
+		return "it inherits from " + d.parent(r) + ": its rows are rows of that table, too" + named
 	case r.RowSecurity:
 		return rowSecurityNote + named
 	case r.Persistence == "u":

@@ -106,7 +106,7 @@ func TestSkipped(t *testing.T) {
 	for name, want := range map[string]string{
 		"public.sessions": "looks like a secret", "public.schema_migrations": "migration", "public.keyless": "no primary key",
 		"public.late": "late_a_key: it is deferrable", "public.guarded": "row-level security", "public.scratch": "unlogged", "public.child": "inherits from public.parent",
-		"public.parts_1": "that of public.parts", "public.parts_1_a": "that of public.parts", "public.afar": "elsewhere", "public.extended": "extension hstore",
+		"public.parts_1": "those of public.parts", "public.parts_1_a": "those of public.parts", "public.afar": "elsewhere", "public.extended": "extension hstore",
 		"public.one": "no rows of its own", "public.narrow": "does not show name", "public.counted": "REFRESH", "wtcache.outbox": "outbox", "wtcache.watch": "outbox",
 	} {
 		if r := reason(got, name); !strings.Contains(r, want) {
