@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit())
+	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit(), newAudit(), newInspect())
 	arrange(root)
 	return root
 }
