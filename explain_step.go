@@ -296,7 +296,10 @@ func (e *explaining) ordered() {
 		if keys, open := e.pinnedKeys(); !open {
 			e.out.Order = OrderFenceFirst
 			e.out.OrderWhy = "Every key that it can touch is in its text: " + keys + "."
-			e.out.Outside = "The keys are fenced, then the statement runs and commits by itself (no BEGIN and COMMIT), then what it captured is applied: two round trips to Redis. Where an argument is of a type whose text in Postgres is not certain, it is lock first instead."
+			e.out.Outside = "The keys are fenced, then the statement runs and commits by itself (no BEGIN and COMMIT), then what it captured is applied: two round trips to Redis."
+			if len(e.args) == 0 && st.pinned.hasParams() {
+				e.out.Outside += " Where an argument is of a type whose text in Postgres is not certain, it is lock first instead."
+			}
 			return
 		}
 		e.out.OrderWhy = "How Postgres spells a value that it compares the key with is not certain, so that the key is known only when the row is."
@@ -321,7 +324,7 @@ func (e *explaining) coarse() {
 	if actors := e.x.gen.actors(e.st.stmt); e.st.reason == reasonActed && len(actors) > 0 {
 		why.because = causes(actors) + ", and which rows these are no RETURNING shows"
 	}
-	e.out.Why = fmt.Sprintf("%s; so every entry of %s becomes absent.", upperFirst(why.because), listTables(e.st.coarse))
+	e.out.Why = fmt.Sprintf("%s, so every entry of %s becomes absent.", upperFirst(why.because), listTables(e.st.coarse))
 	e.out.Advice = why.advice
 	if e.st.action == actCommitPrepared {
 		e.out.Order = OrderLockFirst

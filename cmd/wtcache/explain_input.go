@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/parser"
 )
 
 func isTerminalIn(r io.Reader) bool {
@@ -69,8 +70,10 @@ func byLine(x *wtcache.Explainer, text string, e wtcache.Explanation) (all []wtc
 		return nil
 	}
 	good, bad := 0, 0
-	for at, end := e.Position.Byte, e.Position.Byte+len(strings.TrimSpace(e.Text)); at < end; at = lineEnd(text, at) + 1 {
-		line, err := explainPart(x, text, at, min(lineEnd(text, at), len(text)))
+	first, _ := parser.FirstWord(e.Text)
+	start := e.Position.Byte - first
+	for at, end := start, start+len(e.Text); at < end; at = lineEnd(text, at) + 1 {
+		line, err := explainPart(x, text, at, min(lineEnd(text, at), end))
 		if err != nil {
 			return nil
 		}
