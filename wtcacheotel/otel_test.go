@@ -164,7 +164,7 @@ func spansOf(t *testing.T, exporter *tracetest.InMemoryExporter, n int) map[stri
 func attrOf(s tracetest.SpanStub, key string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return "(none)"
