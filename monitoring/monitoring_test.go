@@ -69,6 +69,13 @@ func collected(t *testing.T) exported {
 			all[f.GetName()+"_bucket"]["le"] = nil
 		}
 	}
+	for _, m := range metricset.All() { // what there is after an audit
+		if labels := all[m.PrometheusName()]; m.Kind != metricset.Histogram && m.Label != "" && labels[m.Label] == nil {
+			for _, p := range m.Points(&wtcache.Stats{Audit: &wtcache.AuditReport{}}) {
+				labels[m.Label] = append(labels[m.Label], p.Label)
+			}
+		}
+	}
 	return all
 }
 

@@ -103,6 +103,9 @@ func TestInstrumentsShowWhatHappened(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := wtcache.Audit(context.Background(), db, wtcache.AuditOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	got := collect(t, reader)
 	common := []attribute.KeyValue{wtcacheotel.NameKey.String("shop"), attribute.String("region", "eu")}
 	if n := valueOf(got["wtcache.writes"], append(common, attribute.String("outcome", "committed"))...); n != 2 {
@@ -119,6 +122,9 @@ func TestInstrumentsShowWhatHappened(t *testing.T) {
 		t.Errorf("the write durations are %+v, want two", got["wtcache.write.duration"].Data)
 	}
 	for _, m := range metricset.All() {
+		if m.Name == "wtcache.audit_consistent" {
+			continue // there is no write yet that is old enough
+		}
 		if g, ok := got[m.Name]; !ok || g.Unit != m.Unit || g.Description != m.Help {
 			t.Errorf("%s (there: %v) has unit %q and description %q", m.Name, ok, g.Unit, g.Description)
 		}
@@ -158,7 +164,7 @@ func spansOf(t *testing.T, exporter *tracetest.InMemoryExporter, n int) map[stri
 func attrOf(s tracetest.SpanStub, key string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return "(none)"

@@ -97,7 +97,7 @@ type instrument struct {
 func newInstrument(meter metric.Meter, m metricset.Metric) (*instrument, error) {
 	i := &instrument{metric: m}
 	description, unit := metric.WithDescription(m.Help), metric.WithUnit(m.Unit)
-	if m.Unit == "s" {
+	if m.Unit == "s" || m.Unit == "1" {
 		gauge, err := meter.Float64ObservableGauge(m.Name, description, unit)
 		i.observable, i.observe = gauge, func(o metric.Observer, v float64, opts ...metric.ObserveOption) { o.ObserveFloat64(gauge, v, opts...) }
 		return i, err

@@ -32,8 +32,8 @@ type tracer struct {
 }
 
 // StartSpan implements wtcache.Tracer.
-func (t *tracer) StartSpan(ctx context.Context, name string, attrs ...slog.Attr) (context.Context, func(error, ...slog.Attr)) {
-	ctx, span := t.tracer.Start(ctx, name)
+func (t *tracer) StartSpan(parent context.Context, name string, attrs ...slog.Attr) (context.Context, func(error, ...slog.Attr)) {
+	ctx, span := t.tracer.Start(parent, name)
 	if !span.IsRecording() {
 		return ctx, func(error, ...slog.Attr) { span.End() }
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -192,6 +193,66 @@ func TestCollectorKeepsTheConventions(t *testing.T) {
 	if n := testutil.CollectAndCount(c); n < 50 {
 		t.Errorf("the collector gives %d series, want all", n)
 	}
+}
+
+// An audit's finding is what an alert on staleness rests on. Before an audit there is nothing, which is not the same as 0.
+func TestCollectorShowsTheLatestAudit(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	work(t, db)
+	registry := prometheus.NewPedanticRegistry()
+	register(t, registry, db, wtcacheprom.WithName("shop"), wtcacheprom.WithLabels(prometheus.Labels{"region": "eu"}))
+	if n, ok := gather(t, registry)["wtcache_audit_over_threshold"]; ok {
+		t.Errorf("before any audit the threshold's gauge is %v", n)
+	}
+	if err := behind(db, "UPDATE users SET name = 'Grace'"); err != nil {
+		t.Fatal(err)
+	}
+	report, err := wtcache.Audit(context.Background(), db, wtcache.AuditOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := gather(t, registry)
+	for series, want := range map[string]float64{
+		`wtcache_audit_keys{result="stale"}`:                                        1,
+		`wtcache_audit_keys{result="consistent"}`:                                   0,
+		`wtcache_audit_over_threshold`:                                              1,
+		`wtcache_audit_repaired_keys`:                                               0,
+		`wtcache_audit_rows{result="cached"}`:                                       1,
+		`wtcache_audit_duration_seconds`:                                            report.DurationSeconds,
+		fmt.Sprintf("wtcache_audit_faulty_keys{entry=%q}", report.Entries[0].Entry): 1,
+	} {
+		if n, ok := got[series]; !ok || n != want {
+			t.Errorf("%s is %v (there: %v), want %v", series, n, ok, want)
+		}
+	}
+	if at := got["wtcache_audit_timestamp_seconds"]; math.Abs(at-float64(report.Started.UnixMilli())/1000) > .001 {
+		t.Errorf("the audit is said to be of %v, it was of %v", at, report.Started)
+	}
+	c, err := wtcacheprom.NewCollector(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := testutil.CollectAndLint(c); err != nil || len(problems) > 0 {
+		t.Errorf("after an audit promlint says %v, %v", problems, err)
+	}
+}
+
+// behind runs a text past wtcache, as another program would.
+func behind(db *sql.DB, text string) error {
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(c any) error {
+		base, ok := wtcache.PgxConn(c)
+		if !ok {
+			return errors.New("PgxConn gave nothing")
+		}
+		_, err := base.Exec(context.Background(), text)
+		return err
+	})
 }
 
 // A service with two databases needs both in its one registry.

@@ -53,6 +53,9 @@ func (m *Metric) PrometheusName() string {
 	if m.Unit == "s" {
 		name += "_seconds"
 	}
+	if m.Unit == "1" {
+		name += "_ratio"
+	}
 	if m.Kind == Counter {
 		name += "_total"
 	}

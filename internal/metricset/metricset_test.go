@@ -27,20 +27,27 @@ func shown(s *wtcache.Stats) string {
 // itself, and some metric has to show it.
 func TestEveryFieldOfStatsIsAMetricOrLeftOut(t *testing.T) {
 	t.Parallel()
-	none := shown(&wtcache.Stats{})
+	fresh := func() *wtcache.Stats { return &wtcache.Stats{Audit: &wtcache.AuditReport{}} }
+	none := shown(fresh())
 	var visit func(path string, index []int, typ reflect.Type)
 	visit = func(path string, index []int, typ reflect.Type) {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			name, at := strings.TrimPrefix(path+"."+f.Name, "."), append(append([]int(nil), index...), i)
+			if f.Anonymous {
+				name = path
+			}
+			if f.Type.Kind() == reflect.Pointer {
+				f.Type = f.Type.Elem()
+			}
 			if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[time.Time]() {
 				visit(name, at, f.Type)
 				continue
 			}
-			var s wtcache.Stats
-			set(t, name, reflect.ValueOf(&s).Elem().FieldByIndex(at))
+			s := fresh()
+			set(t, name, reflect.ValueOf(s).Elem().FieldByIndex(at))
 			_, leftOut := LeftOut[name]
-			switch metric := shown(&s) != none; {
+			switch metric := shown(s) != none; {
 			case !metric && !leftOut:
 				t.Errorf("Stats.%s is in no metric: add it to the table, or to LeftOut with the reason", name)
 			case metric && leftOut:
@@ -60,6 +67,10 @@ func set(t *testing.T, name string, v reflect.Value) {
 		v.SetUint(7)
 	case reflect.Int64:
 		v.SetInt(7)
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.String:
+		v.SetString("a text")
 	case reflect.Float64:
 		v.SetFloat(7)
 	case reflect.Array:
@@ -69,13 +80,16 @@ func set(t *testing.T, name string, v reflect.Value) {
 		if k := v.Index(0).Kind(); k != reflect.Struct {
 			set(t, name, v.Index(0))
 		}
+		if within, ok := v.Addr().Interface().(*[]wtcache.AuditWithin); ok {
+			(*within)[0].Share = new(float64) // else there is none to show
+		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		value := reflect.New(v.Type().Elem()).Elem()
 		set(t, name, value)
 		v.SetMapIndex(reflect.ValueOf("a reason"), value)
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Struct:
+		v.Set(reflect.ValueOf(time.Unix(7, 0)))
 	default:
 		t.Fatalf("Stats.%s is a %s: teach this test to set one", name, v.Type())
 	}
@@ -97,7 +111,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s has no unit", m.Name)
 		}
 		if m.Kind != Histogram {
-			for _, p := range m.Points(&wtcache.Stats{}) {
+			for _, p := range m.Points(&wtcache.Stats{Audit: &wtcache.AuditReport{}}) {
 				if (p.Label == "") != (m.Label == "") {
 					t.Errorf("%s has the label %q and a point %q", m.Name, m.Label, p.Label)
 				}

@@ -11,12 +11,19 @@ import (
 type stats = *wtcache.Stats
 
 // All are the metrics, in the order in which the documentation lists them.
-func All() []Metric { return slices.Concat(writes, reads, protocol, outbox) }
+func All() []Metric { return slices.Concat(writes, reads, protocol, outbox, audit) }
 
 // LeftOut are the fields of wtcache.Stats that are no metric, and why.
 var LeftOut = map[string]string{
 	"Fills":      "the same as Redis.Fills",
 	"LastErrors": "texts, not numbers: BackgroundErrors counts them, the log and the status page show them",
+
+	"Audit.Sample":        "how the audit was asked, not what it has found",
+	"Audit.Total.Checked": "the sum of wtcache_audit_keys",
+	"Audit.Total.Faulty":  "the sum of wtcache_audit_faulty_keys",
+	"Audit.Total.Skipped": "keys of other programs",
+	"Audit.WithinBasis":   "a text",
+	"Audit.Notes":         "texts",
 }
 
 var writes = []Metric{
