@@ -168,8 +168,8 @@ func (p plot) readouts(b *strings.Builder, samples []Sample, now time.Time) {
 func (p plot) grid(b *strings.Builder, top float64) {
 	for i := range 3 {
 		v := top * float64(i) / 2
-		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%[3].1f"/><text class="tick" x="%g" y="%.1f" text-anchor="end">%s</text>`,
-			plotLeft, plotWidth-plotRight, y(v, top), plotLeft-6, y(v, top)+4, template.HTMLEscapeString(p.format(v)))
+		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick" x="%g" y="%.1f" text-anchor="end">%s</text>`,
+			plotLeft, plotWidth-plotRight, y(v, top), y(v, top), plotLeft-6, y(v, top)+4, template.HTMLEscapeString(p.format(v)))
 	}
 	for _, t := range []struct {
 		minutes      float64
