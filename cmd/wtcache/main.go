@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion())
+	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newStatus(), newVersion())
 	arrange(root)
 	return root
 }
