@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the binaries of Postgres, Redis and PgBouncer where they are missing, and says so. Only binaries: no service is left
+# Installs the binaries of Postgres, Redis and PgBouncer where they are missing, and Chromium where WTCACHE_TEST_REQUIRE=1, and says so. Only binaries: no service is left
 # running or enabled, and no database cluster is made. Where it cannot install, the tests' own fallbacks remain, so that this
 # script fails only when it was interrupted.
 set -eu
@@ -26,10 +26,20 @@ have_pgbouncer() {
 	[ -n "${WTCACHE_TEST_PGBOUNCER_BIN:-}" ] || command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
 }
 
+have_chromium() {
+	[ -n "${WTCACHE_TEST_CHROMIUM_BIN:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+		command -v google-chrome >/dev/null || command -v google-chrome-stable >/dev/null ||
+		[ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ]
+}
+
+# The browser is large and only tests of the status page need it: it is installed where every test has to run.
+want_chromium() { [ "${WTCACHE_TEST_REQUIRE:-}" = 1 ]; }
+
 missing() {
 	have_postgres || echo "postgresql"
 	have_redis || echo "redis"
 	have_pgbouncer || echo "pgbouncer"
+	! want_chromium || have_chromium || echo "chromium"
 }
 
 # as_root runs a command with the rights to install, without ever asking for a password.
@@ -112,6 +122,7 @@ main() {
 	fi
 	have_postgres || say "no Postgres: the tests download an embedded one (or: apt-get install postgresql)"
 	have_pgbouncer || say "no PgBouncer: tests behind it are left out (or: apt-get install pgbouncer)"
+	! want_chromium || have_chromium || say "no Chromium: tests of the status page in a browser fail (apt-get install chromium on Debian, or set WTCACHE_TEST_CHROMIUM_BIN)"
 	have_redis || say "no Redis: miniredis stands in, and tests that need a real one are left out (or: apt-get install redis-server)"
 }
 

@@ -30,6 +30,11 @@ type shop struct {
 func newShop(t *testing.T, redis string) *shop {
 	t.Helper()
 	dsn, schema := testenv.Schema(t, testenv.Postgres(t))
+	return shopIn(t, dsn, schema, testenv.KeyPrefix(t), "mail <> '<script>alert(1)</script>'", redis)
+}
+
+func shopIn(t *testing.T, dsn, schema, prefix, when, redis string) *shop {
+	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -40,10 +45,10 @@ func newShop(t *testing.T, redis string) *shop {
 		CREATE TABLE orders (id bigint PRIMARY KEY, user_id int, state text)`); err != nil {
 		t.Fatal(err)
 	}
-	fill := strings.NewReplacer("$S", schema, "$P", testenv.KeyPrefix(t)).Replace
+	fill := strings.NewReplacer("$S", schema, "$P", prefix, "$W", when).Replace
 	s := &shop{config: config, schema: schema, cfg: wtcache.Config{RedisURL: redis, Rules: fstest.MapFS{
 		"users.yaml": {Data: []byte(fill("table: $S.users\nredis_down: refuse\nentries:\n  - key: \"$Puser:{id}\"\n    ttl: 1h\n" +
-			"  - key: \"$Puser:mail:{mail}\"\n    strategy: invalidate\n    when: \"mail <> '<script>alert(1)</script>'\"\n"))},
+			"  - key: \"$Puser:mail:{mail}\"\n    strategy: invalidate\n    when: \"$W\"\n"))},
 		"orders.yaml": {Data: []byte(fill("table: $S.orders\nredis_down: refuse\nkey: \"$Porder:{id}\"\nformat: hash\ninvalidate: [\"$Porders:{user_id}\"]\n"))},
 	}}}
 	if s.db, err = wtcache.OpenDB(stdlib.GetConnector(*config), s.cfg); err != nil {

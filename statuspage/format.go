@@ -19,9 +19,9 @@ func shortDuration(s float64) string {
 		return digits(s*1e3) + " ms"
 	case s < 120:
 		return digits(s) + " s"
-	case s < 7200:
+	case s < 3600:
 		return digits(s/60) + " min"
-	case s < 172800:
+	case s < 86400:
 		return digits(s/3600) + " h"
 	}
 	return digits(s/86400) + " d"

@@ -165,3 +165,8 @@ func several(n int64, one, many string) string {
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
+
+// HealthOf judges a look from outside.
+func HealthOf(r *wtcache.StatusReport) Health {
+	return healthOf(signsOf(view{rules: r.Rules, outside: r}, nil, r.Time))
+}

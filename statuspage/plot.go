@@ -64,6 +64,7 @@ type figure struct {
 
 func (p plot) draw(samples []Sample, now time.Time) figure {
 	f := figure{plot: p}
+	at := axisOf(samples, now)
 	top := p.scale(samples)
 	var words []string
 	for _, l := range p.Lines {
@@ -74,8 +75,8 @@ func (p plot) draw(samples []Sample, now time.Time) figure {
 		f.Now = append(f.Now, orDash(latest, p.format))
 		words = append(words, fmt.Sprintf("%s now %s, %s", l.Name, orDash(latest, p.format), p.extent(samples, l)))
 	}
-	f.Summary = fmt.Sprintf("%s over the last %d minutes: %s.", p.Title, int(Window.Minutes()), strings.Join(words, "; "))
-	f.SVG = template.HTML(p.svg(samples, now, top, f.Summary)) // escaped where it is put together
+	f.Summary = fmt.Sprintf("%s over the last %d min: %s.", p.Title, int(at.span.Minutes()), strings.Join(words, "; "))
+	f.SVG = template.HTML(p.svg(samples, at, top, f.Summary)) // escaped where it is put together
 	return f
 }
 
@@ -108,10 +109,13 @@ func (p plot) scale(samples []Sample) float64 {
 	}
 	unit := 1.0
 	if strings.Contains(p.format(highest), " ") { // durations are read in their own unit
-		for _, u := range []float64{86400, 3600, 60} {
-			if highest >= 2*u && unit == 1 {
-				unit = u
-			}
+		switch {
+		case highest >= 86400:
+			unit = 86400
+		case highest >= 3600:
+			unit = 3600
+		case highest >= 120:
+			unit = 60
 		}
 	}
 	if p.whole {
@@ -131,16 +135,16 @@ func nice(f float64) float64 {
 	return 10 * power
 }
 
-func (p plot) svg(samples []Sample, now time.Time, top float64, summary string) string {
+func (p plot) svg(samples []Sample, at axis, top float64, summary string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s" class="plot"`, plotWidth, plotHeight, template.HTMLEscapeString(summary))
-	p.readouts(&b, samples, now)
+	p.readouts(&b, samples, at)
 	b.WriteString(">")
-	p.grid(&b, top)
+	p.grid(&b, at, top)
 	for _, l := range p.Lines {
-		if d := strokes(samples, l, now, top); d != "" {
+		if d := strokes(samples, l, at, top); d != "" {
 			if len(p.Lines) == 1 {
-				fmt.Fprintf(&b, `<path class="area %s" d="%s"/>`, l.Class, area(samples, l, now, top))
+				fmt.Fprintf(&b, `<path class="area %s" d="%s"/>`, l.Class, area(samples, l, at, top))
 			}
 			fmt.Fprintf(&b, `<path class="line %s" d="%s"/>`, l.Class, d)
 		}
@@ -150,39 +154,72 @@ func (p plot) svg(samples []Sample, now time.Time, top float64, summary string) 
 }
 
 // readouts are what the script shows under the pointer: where the samples are, and their values in words.
-func (p plot) readouts(b *strings.Builder, samples []Sample, now time.Time) {
+func (p plot) readouts(b *strings.Builder, samples []Sample, at axis) {
 	var xs, texts []string
 	for _, s := range samples {
-		if now.Sub(s.Time) > Window {
+		if at.now.Sub(s.Time) > at.span {
 			continue
 		}
 		words := []string{s.Time.Format("15:04:05")}
 		for _, l := range p.Lines {
 			words = append(words, l.Name+" "+orDash(l.of(s), p.format))
 		}
-		xs, texts = append(xs, fmt.Sprintf("%.1f", x(s.Time, now))), append(texts, strings.Join(words, " · "))
+		xs, texts = append(xs, fmt.Sprintf("%.1f", at.x(s.Time))), append(texts, strings.Join(words, " · "))
 	}
 	fmt.Fprintf(b, ` data-x="%s" data-text="%s"`, strings.Join(xs, " "), template.HTMLEscapeString(strings.Join(texts, "|")))
 }
 
-func (p plot) grid(b *strings.Builder, top float64) {
+func (p plot) grid(b *strings.Builder, at axis, top float64) {
 	for i := range 3 {
 		v := top * float64(i) / 2
-		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%[3].1f"/><text class="tick" x="%g" y="%.1f" text-anchor="end">%s</text>`,
-			plotLeft, plotWidth-plotRight, y(v, top), plotLeft-6, y(v, top)+4, template.HTMLEscapeString(p.format(v)))
+		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick" x="%g" y="%.1f" text-anchor="end">%s</text>`,
+			plotLeft, plotWidth-plotRight, y(v, top), y(v, top), plotLeft-6, y(v, top)+4, template.HTMLEscapeString(p.format(v)))
 	}
-	for _, t := range []struct {
-		minutes      float64
-		text, anchor string
-	}{{15, "−15 min", "start"}, {10, "−10", "middle"}, {5, "−5", "middle"}, {0, "now", "end"}} {
-		at := plotWidth - plotRight - (plotWidth-plotLeft-plotRight)*t.minutes/Window.Minutes()
-		fmt.Fprintf(b, `<text class="tick" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at, plotHeight-5, t.anchor, t.text)
+	for _, t := range at.ticks() {
+		fmt.Fprintf(b, `<text class="tick" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at.x(at.now.Add(-t.back)), plotHeight-5, t.anchor, t.text)
 	}
 }
 
-func x(t, now time.Time) float64 {
-	back := min(now.Sub(t).Seconds()/Window.Seconds(), 1)
+// axis is that of time. It is as long as there is something to show, up to Window.
+type axis struct {
+	now  time.Time
+	span time.Duration
+}
+
+func axisOf(samples []Sample, now time.Time) axis {
+	for _, span := range []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute} {
+		if len(samples) == 0 || now.Sub(samples[0].Time) < span {
+			return axis{now, span}
+		}
+	}
+	return axis{now, Window}
+}
+
+func (a axis) x(t time.Time) float64 {
+	back := min(max(a.now.Sub(t).Seconds()/a.span.Seconds(), 0), 1)
 	return plotWidth - plotRight - (plotWidth-plotLeft-plotRight)*back
+}
+
+// ticks are the ends, and two places between.
+func (a axis) ticks() []tick {
+	unit, name := time.Minute, " min"
+	if a.span < 5*time.Minute {
+		unit, name = time.Second, " s"
+	}
+	third := a.span / 3
+	if a.span%(3*unit) != 0 { // five minutes
+		third = a.span * 2 / 5
+	}
+	all := []tick{{a.span, fmt.Sprintf("−%d%s", a.span/unit, name), "start"}, {0, "now", "end"}}
+	for back := third; back < a.span; back += third {
+		all = append(all, tick{back, fmt.Sprintf("−%d", back/unit), "middle"})
+	}
+	return all
+}
+
+type tick struct {
+	back         time.Duration
+	text, anchor string
 }
 
 func y(v, top float64) float64 {
@@ -190,11 +227,11 @@ func y(v, top float64) float64 {
 }
 
 // runs gives the stretches of a line between its gaps.
-func runs(samples []Sample, l line, now time.Time) [][]Sample {
+func runs(samples []Sample, l line, at axis) [][]Sample {
 	var all [][]Sample
 	open := false
 	for _, s := range samples {
-		if l.of(s) == nil || now.Sub(s.Time) > Window {
+		if l.of(s) == nil || at.now.Sub(s.Time) > at.span {
 			open = false
 			continue
 		}
@@ -207,11 +244,11 @@ func runs(samples []Sample, l line, now time.Time) [][]Sample {
 }
 
 // strokes draws a sample between two gaps as a dot, by its round ends.
-func strokes(samples []Sample, l line, now time.Time, top float64) string {
+func strokes(samples []Sample, l line, at axis, top float64) string {
 	var b strings.Builder
-	for _, run := range runs(samples, l, now) {
+	for _, run := range runs(samples, l, at) {
 		for i, s := range run {
-			fmt.Fprintf(&b, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[i == 0], x(s.Time, now), y(*l.of(s), top))
+			fmt.Fprintf(&b, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[i == 0], at.x(s.Time), y(*l.of(s), top))
 		}
 		if len(run) == 1 {
 			b.WriteString("h.01")
@@ -220,12 +257,12 @@ func strokes(samples []Sample, l line, now time.Time, top float64) string {
 	return b.String()
 }
 
-func area(samples []Sample, l line, now time.Time, top float64) string {
+func area(samples []Sample, l line, at axis, top float64) string {
 	var b strings.Builder
-	for _, run := range runs(samples, l, now) {
-		fmt.Fprintf(&b, "M%.1f %.1f", x(run[0].Time, now), y(0, top))
+	for _, run := range runs(samples, l, at) {
+		fmt.Fprintf(&b, "M%.1f %.1f", at.x(run[0].Time), y(0, top))
 		for _, s := range run {
-			fmt.Fprintf(&b, "L%.1f %.1f", x(s.Time, now), y(*l.of(s), top))
+			fmt.Fprintf(&b, "L%.1f %.1f", at.x(s.Time), y(*l.of(s), top))
 		}
 		fmt.Fprintf(&b, "V%.1fZ", y(0, top))
 	}

@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit(), newAudit(), newInspect())
+	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit(), newAudit(), newInspect(), newStatus())
 	arrange(root)
 	return root
 }

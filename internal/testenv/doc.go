@@ -21,6 +21,7 @@
 //	WTCACHE_TEST_POSTGRES_BIN         folder that holds initdb and postgres
 //	WTCACHE_TEST_REDIS_BIN            path of redis-server or valkey-server
 //	WTCACHE_TEST_PGBOUNCER_BIN        path of pgbouncer
+//	WTCACHE_TEST_CHROMIUM_BIN         path of Chromium or Chrome, for tests of the status page
 //	WTCACHE_TEST_POSTGRES_REPOSITORY  Maven repository to download the embedded Postgres from
 //	WTCACHE_TEST_REQUIRE              1: a test whose server is missing fails; otherwise it is skipped
 package testenv
