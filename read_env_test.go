@@ -163,6 +163,13 @@ func (c *commands) note(cmds ...redis.Cmder) {
 	}
 }
 
+// count says how many commands were sent so far.
+func (c *commands) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.names)
+}
+
 // during gives the commands that were sent while fn ran.
 func (c *commands) during(fn func()) []string {
 	c.mu.Lock()

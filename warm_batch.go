@@ -38,9 +38,10 @@ func alive(rows int) {
 	}
 }
 
-// A Redis that does not answer is asked again: a failover takes seconds.
+// A Redis that does not answer is asked again: a failover takes seconds. One that was started a moment ago takes no fills for
+// the life of a fence, and of those who warm a cache many do so because it is new.
 const (
-	warmTries    = 30
+	warmPatience = 30 * time.Second // at least; or twice the life of a fence
 	warmPauseMax = time.Second
 	// warmTidy bounds giving leases back after the context has ended.
 	warmTidy = 5 * time.Second
@@ -57,14 +58,14 @@ func (b *warmBatch) run(ctx context.Context) {
 		}
 		pending = append(pending, a)
 	}
-	pause := 50 * time.Millisecond
-	for try := 1; ; try++ {
+	pause, end := 50*time.Millisecond, time.Now().Add(max(warmPatience, 2*b.warmer.cache.engine.cfg.FenceLife))
+	for {
 		var err error
 		if pending, err = b.try(ctx, pending); err == nil && len(pending) == 0 {
 			return
 		}
-		if err != nil && !errors.Is(err, ErrUnavailable) || try == warmTries {
-			b.err = cmp.Or(err, errUnwatched)
+		if err != nil && !errors.Is(err, ErrUnavailable) || time.Now().After(end) {
+			b.err = cmp.Or(err, errNoFills)
 			return
 		}
 		select {
@@ -77,7 +78,7 @@ func (b *warmBatch) run(ctx context.Context) {
 	}
 }
 
-var errUnwatched = fmt.Errorf("%w: keys are owed to Redis, or another program may be writing past it; see wtcache drain", ErrUnavailable)
+var errNoFills = fmt.Errorf("%w: it takes no fills: it has lost data a moment ago, keys are owed to it, or another program may be writing past it; see wtcache drain", ErrUnavailable)
 
 // try carries the protocol out for some keys, in the order of a reader's: leases, barrier, snapshot, fills. What comes back
 // is to be tried again.
@@ -134,7 +135,10 @@ func (b *warmBatch) lease(ctx context.Context, asks []asked) (leases []cachesync
 	// A lease whose answer is not waited for cannot be given back.
 	ctx, cancel := tidy(ctx)
 	defer cancel()
-	for i, l := range sync.Leases(ctx, keys, b.warming.target.wanted(age)) {
+	young := b.quarantines()
+	results := sync.Leases(ctx, keys, b.warming.target.wanted(age))
+	young = b.quarantines() - young
+	for i, l := range results {
 		switch {
 		case l.State == cachesync.LeaseGranted:
 			leases, leased = append(leases, l), append(leased, some[i])
@@ -142,12 +146,17 @@ func (b *warmBatch) lease(ctx context.Context, asks []asked) (leases []cachesync
 			b.counts.Cached++
 		case l.Err != nil:
 			again, err = append(again, some[i]), full(l.Err)
+		case l.State == cachesync.LeaseBypass && young > 0: // or it is fenced, and will be then, too
+			again = append(again, some[i])
 		default:
 			b.counts.Refused++
 		}
 	}
 	return leases, leased, again, err
 }
+
+// quarantines counts the leases that were refused since a server is young.
+func (b *warmBatch) quarantines() int64 { return b.warmer.cache.engine.sync.Stats().Quarantined }
 
 // tidy is a context for what has to be carried through once it was begun.
 func tidy(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -178,7 +187,8 @@ func (b *warmBatch) read(ctx context.Context, leased []asked) ([]row, error) {
 	return rows, nil
 }
 
-// fill stores the rows and gives the other leases back. lost are those for which Redis did not answer.
+// fill stores the rows and gives the other leases back. lost are those
+// for which Redis did not answer, or has lost what it knew.
 func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, leased []asked, rows []row) (lost []asked, err error) {
 	e, t := b.warmer.cache.engine, b.warming.target
 	fills := make([]cachesync.Filling, len(leases))
@@ -190,7 +200,9 @@ func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, le
 	}
 	tidied, cancel := tidy(ctx)
 	defer cancel()
+	young := b.quarantines()
 	filled, err := e.sync.Fills(tidied, fills)
+	young = b.quarantines() - young
 	if rows == nil {
 		b.counts.Refused += int64(len(leases))
 		return nil, full(err)
@@ -208,7 +220,7 @@ func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, le
 			b.counts.Gone++
 		case len(fills[i].Entry.Payload) == 0:
 			b.counts.Unstorable++
-		case err != nil:
+		case err != nil || young > 0:
 			lost = append(lost, leased[i])
 		default:
 			b.counts.Refused++

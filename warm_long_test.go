@@ -6,8 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/internal/testenv"
 )
 
 // TestWarmIsFlat warms a long table and tells the memory that the process has at 10 %, 50 % and 100 %. It runs where
@@ -25,15 +27,26 @@ func TestWarmIsFlat(t *testing.T) {
 	})
 	h.must("INSERT INTO many SELECT i, 'name ' || i, md5(i::text) || md5((i + 1)::text) || md5((i + 2)::text) FROM generate_series(1, $1::bigint) i", rows)
 	h.must("ANALYZE many")
+	// A program of its own: the shelf's keeps a list of all that it sends.
+	db, err := wtcache.OpenDB(pgxConnector(t, h.dsn), wtcache.Config{
+		Redis: redisClient(t, testenv.RealRedis(t)), Rules: h.rules, RedisTimeout: 5 * time.Second, Outbox: wtcache.OutboxOff,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
 	var marks []memory
 	at := []int64{rows / 10, rows / 2, rows}
-	report := warm(t, h, wtcache.WarmOptions{Parallel: 2, Progress: func(p wtcache.WarmProgress) {
+	report, err := wtcache.Warm(t.Context(), db, wtcache.WarmOptions{Parallel: 2, Progress: func(p wtcache.WarmProgress) {
 		for len(marks) < len(at) && p.Done.Rows >= at[len(marks)] {
 			marks = append(marks, memoryNow())
 			m := marks[len(marks)-1]
 			t.Logf("%d rows of %d (estimated): heap in use %.1f MiB, resident %.1f MiB", p.Done.Rows, p.Total, m.heap, m.resident)
 		}
 	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("%d rows in %.0f s: %.0f rows/s; %+v", report.Rows, report.Seconds, float64(report.Rows)/report.Seconds, report.WarmCounts)
 	if first, last := marks[0], marks[2]; last.heap > first.heap+16 || last.resident > first.resident+32 {
 		t.Errorf("the memory grows with the table: %+v", marks)

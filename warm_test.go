@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/internal/testenv"
@@ -190,6 +192,46 @@ func TestWarmStopsWhereRedisIsFull(t *testing.T) {
 	}
 	if report := warm(t, h, wtcache.WarmOptions{Entries: of, Resume: report.Resume}); report.Rows != 4100 || report.Gone+report.Unstorable != 0 {
 		t.Errorf("with room again: %+v", report)
+	}
+}
+
+// Many warm a cache because it is new, or was restarted: a Redis that takes no fills yet is waited for, else the warming would
+// end with nothing filled. So is one that does not answer for a while.
+func TestWarmWaitsForRedis(t *testing.T) {
+	t.Parallel()
+	s := testenv.NewRedis(t)
+	setup := shopFloor
+	setup.redis = s.URL
+	setup.config = func(c *wtcache.Config) { c.RedisTimeout, c.FenceLife = 300*time.Millisecond, 1200*time.Millisecond }
+	h := newShelf(t, setup)
+	if err := h.rdb.Del(t.Context(), testenv.Registry).Err(); err != nil { // nobody has met it
+		t.Fatal(err)
+	}
+	of := []string{"lines.by_place"}
+	h.wantCounts(warm(t, h, wtcache.WarmOptions{Entries: of}).WarmCounts, wtcache.WarmCounts{Rows: 100, Filled: 100}, "a new Redis")
+	if h.stats().Redis.Quarantined == 0 {
+		t.Error("the Redis was not new: nothing was put to the test")
+	}
+	var once sync.Once
+	var asked atomic.Bool
+	got := warm(t, h, wtcache.WarmOptions{Entries: of, Refresh: true, Batch: 20, Progress: func(wtcache.WarmProgress) {
+		once.Do(func() {
+			sent := h.sent.count()
+			s.Pause()
+			go func() {
+				defer s.Resume()
+				for end := time.Now().Add(patience); h.sent.count() < sent+40 && time.Now().Before(end); { // it has asked twice
+					time.Sleep(5 * time.Millisecond)
+				}
+				asked.Store(h.sent.count() >= sent+40)
+			}()
+		})
+	}})
+	if got.Rows != 100 || got.Filled < 80 { // a lease whose answer was lost is in the way until it ends
+		t.Errorf("with a pause of Redis: %+v", got.WarmCounts)
+	}
+	if !asked.Load() {
+		t.Error("it has not asked again: nothing was put to the test")
 	}
 }
 
