@@ -52,6 +52,8 @@ type engine struct {
 
 	said sync.Map // reasons that were logged once
 
+	lastAudit atomic.Pointer[AuditReport]
+
 	nameless atomic.Bool // the database does not tell which it is
 
 	// Of the readers. readEpoch is the epoch of their latest look at the catalogue;

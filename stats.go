@@ -57,6 +57,9 @@ type Stats struct {
 	// Redis holds the counters of the protocol itself, Outbox those of the outbox.
 	Redis  cachesync.Stats
 	Outbox OutboxStats
+
+	// Audit is what the latest audit of this process has found, nil before there was one.
+	Audit *AuditReport
 }
 
 // OutboxStats count what the outbox has done in this process. Depth and Oldest are those of the whole outbox, as of the
@@ -123,6 +126,7 @@ func (e *engine) snapshot() Stats {
 		Queued:        c.queued.Load(), Unwatched: c.unwatched.Load(),
 	}
 	s.ReplicaReads, s.ReplicaBehind, s.ReplicaUnavailable = e.standby.counts()
+	s.Audit = e.lastAudit.Load()
 	if e.sync != nil {
 		s.Redis = e.sync.Stats()
 	}

@@ -146,7 +146,7 @@ const (
 
 func (k *call) isReaders() bool {
 	switch k.script {
-	case leaseScript, fillScript, releaseScript, barrierScript, followScript:
+	case leaseScript, fillScript, releaseScript, barrierScript, followScript, examineScript:
 		return true
 	}
 	return false

@@ -49,10 +49,14 @@ func (t *Table) negativeCell(e *BoundEntry) string {
 		key := fmt.Sprintf("k.k%d", i+1)
 		tests = append(tests, key+` OPERATOR(pg_catalog.=) (`+k.text(key+"::"+k.Type)+`) COLLATE pg_catalog."C"`)
 	}
-	secured := "pg_catalog.row_security_active(" + sqlString(sqlName(t.Name)) + "::pg_catalog.text)"
 	// A sub-select without a row's columns runs once, not for each key.
-	tests = append(tests, "NOT (SELECT "+secured+")")
+	tests = append(tests, "NOT (SELECT "+t.secured()+")")
 	return "CASE WHEN " + strings.Join(tests, " AND ") + " THEN 'true' ELSE 'false' END::pg_catalog.text"
+}
+
+// secured says whether row-level security applies to the session's role. The table is named, not numbered: see negativeCell.
+func (t *Table) secured() string {
+	return "pg_catalog.row_security_active(" + sqlString(sqlName(t.Name)) + "::pg_catalog.text)"
 }
 
 // equalsExactly is the operator that compares the column, by its schema where that is

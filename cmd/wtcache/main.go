@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newInit(), newCheck(), newSchema(), newDrain(), newVersion())
+	root.AddCommand(newInit(), newCheck(), newAudit(), newInspect(), newSchema(), newDrain(), newVersion())
 	arrange(root)
 	return root
 }
