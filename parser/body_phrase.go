@@ -85,12 +85,14 @@ func (p phrase) writes(cut bool) []BodyWrite {
 			return all
 		}
 		w := BodyWrite{Verb: verb, Relation: r, Mixed: verb == "MERGE"}
-		switch verb {
-		case "INSERT":
+		switch {
+		case cut: // not all that it assigns is here
+			w.Upsert = verb == "INSERT" && p.find(next, "conflict", "do", "update", "set") > 0
+		case verb == "INSERT":
 			if at := p.find(next, "conflict", "do", "update", "set"); at > 0 {
 				w.Upsert, w.Assigned = true, p.assigned(at)
 			}
-		case "UPDATE":
+		case verb == "UPDATE":
 			w.Assigned = p.assigned(p.find(next, "set"))
 		}
 		all = append(all, w)
