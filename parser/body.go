@@ -23,6 +23,10 @@ type BodyWrite struct {
 	Relation Relation
 	Line     int  // from 1, in the body's text
 	Dynamic  bool // it stands in a string that is run as SQL
+	// Upsert: an INSERT has ON CONFLICT DO UPDATE. Mixed: the statement may do more than its verb says (MERGE, a CTE).
+	Upsert, Mixed bool
+	// Assigned are the columns that SET names; nil where these could not all be read.
+	Assigned []string
 }
 
 // Mentions reports whether the body holds the name: as a word or quoted, and whether it
@@ -43,7 +47,10 @@ func ReadSQLBody(text string) *Body {
 		}
 		line := lineOf(text, firstToken(text, s.Span))
 		for _, r := range s.Written {
-			b.write(BodyWrite{Verb: verbOf(text[s.Span.Start:s.Span.End]), Relation: r, Line: line})
+			b.write(BodyWrite{
+				Verb: verbOf(text[s.Span.Start:s.Span.End]), Relation: r, Line: line, Assigned: s.Assigned,
+				Upsert: s.Conflict != nil && s.Conflict.Update, Mixed: s.Nested || s.Kind == KindOther || s.Kind == KindMerge,
+			})
 		}
 	}
 	return b
@@ -124,7 +131,9 @@ var verbs = []string{"INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", 
 
 func (b *Body) write(w BodyWrite) {
 	w.Relation.Alias, w.Relation.Only = "", false
-	if !slices.Contains(b.Writes, w) {
+	if !slices.ContainsFunc(b.Writes, func(x BodyWrite) bool {
+		return x.Verb == w.Verb && x.Relation == w.Relation && x.Line == w.Line && x.Dynamic == w.Dynamic && slices.Equal(x.Assigned, w.Assigned)
+	}) {
 		b.Writes = append(b.Writes, w)
 	}
 }

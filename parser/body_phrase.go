@@ -84,12 +84,63 @@ func (p phrase) writes(cut bool) []BodyWrite {
 		if !ok || !p.confirms(next, cut) {
 			return all
 		}
-		all = append(all, BodyWrite{Verb: verb, Relation: r})
+		w := BodyWrite{Verb: verb, Relation: r, Mixed: verb == "MERGE"}
+		switch {
+		case cut: // not all that it assigns is here
+			w.Upsert = verb == "INSERT" && p.find(next, "conflict", "do", "update", "set") > 0
+		case verb == "INSERT":
+			if at := p.find(next, "conflict", "do", "update", "set"); at > 0 {
+				w.Upsert, w.Assigned = true, p.assigned(at)
+			}
+		case verb == "UPDATE":
+			w.Assigned = p.assigned(p.find(next, "set"))
+		}
+		all = append(all, w)
 		if verb != "TRUNCATE" && verb != "DROP" || next >= len(p.tokens) || !p.tokens[next].punct(p.text, ',') {
 			return all
 		}
 		at = p.behind(next+1, "only")
 	}
+}
+
+// find gives where the text goes on behind the words, which stand in that order before the next semicolon; 0 where they do not.
+func (p phrase) find(i int, words ...string) int {
+	for ; i < len(p.tokens) && !p.tokens[i].punct(p.text, ';'); i++ {
+		if p.is(i, words[0]) {
+			if words = words[1:]; len(words) == 0 {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+// assigned reads the columns of a SET list that begins at i; nil where one of them is no plain name.
+func (p phrase) assigned(i int) []string {
+	columns, depth, starts := []string{}, 0, true
+	for ; i > 0 && i < len(p.tokens) && !p.tokens[i].punct(p.text, ';'); i++ {
+		t := p.tokens[i]
+		switch {
+		case starts:
+			name, ok := identifier(p.text, t)
+			if !ok || i+1 >= len(p.tokens) || p.tokens[i+1].text(p.text) != "=" {
+				return nil
+			}
+			columns, starts = append(columns, name), false
+		case t.punct(p.text, '(') || t.punct(p.text, '['):
+			depth++
+		case t.punct(p.text, ')') || t.punct(p.text, ']'):
+			depth--
+		case depth == 0 && t.punct(p.text, ','):
+			starts = true
+		case depth == 0 && p.is(i, "from", "where", "returning"):
+			return columns
+		}
+	}
+	if len(columns) == 0 || starts {
+		return nil
+	}
+	return columns
 }
 
 // confirms looks at what follows the name, where the words before it can mean something else.

@@ -46,6 +46,7 @@ func Find(ctx context.Context, q rules.Querier, set *rules.Set, session *rules.S
 		w.ways(t)
 		w.routines(t)
 	}
+	w.identities()
 	if !opts.SchemaOnly {
 		w.rights()
 		w.people()

@@ -26,7 +26,14 @@ func TestBlindSpots(t *testing.T) {
 	for name, c := range blindSpots {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDatabase(t, shopDDL+c.ddl)
+			d := newDatabase(t, "")
+			if strings.Contains(c.ddl, "LANGUAGE other") {
+				// A language that keeps its source and never runs it, in place of one that not every server has.
+				d.exec(`CREATE LANGUAGE "@" HANDLER plpgsql_call_handler`)
+				t.Cleanup(func() { _, _ = d.conn.Exec(context.Background(), d.here(`DROP LANGUAGE "@" CASCADE`)) })
+				c.ddl = strings.Replace(c.ddl, "LANGUAGE other", `LANGUAGE "@"`, 1)
+			}
+			d.exec(shopDDL + c.ddl)
 			rule := usersRule
 			if c.rule != "" {
 				rule = c.rule
@@ -146,6 +153,30 @@ CREATE TRIGGER on_order AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION not
 CREATE FUNCTION sweep() RETURNS void LANGUAGE plpgsql AS $$BEGIN DELETE FROM orgs; END$$`,
 		severity: warn, subject: "function", object: "function @.sweep()", says: "DELETE @.orgs; then foreign key users_org_fkey", loses: stale,
 	},
+	"function that changes a key which cascades": {
+		ddl: `CREATE TABLE orgs (id int PRIMARY KEY, name text); ALTER TABLE users ADD org int REFERENCES orgs ON UPDATE CASCADE;
+CREATE FUNCTION move() RETURNS void LANGUAGE plpgsql AS $$BEGIN UPDATE orgs SET name = lower(name), id = id + 1 WHERE id = 1; END$$`,
+		severity: warn, subject: "function", object: "function @.move()", says: "UPDATE @.orgs; then foreign key users_org_fkey", loses: stale,
+	},
+	"function in another language": {
+		ddl:      `CREATE FUNCTION sweep() RETURNS void LANGUAGE other AS $$db.query("delete from users where id = " + x)$$`,
+		severity: warn, subject: "function", object: "function @.sweep()", says: "mentions, and may write, @.users", loses: stale,
+	},
+	"trigger that only adds rows": {
+		ddl: `CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO users VALUES (NEW.n); RETURN NULL; END$$;
+CREATE TRIGGER note AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION note()`,
+		severity: info, subject: "trigger", object: "trigger note on @.log", says: "INSERT @.users", loses: "nothing: it only adds rows",
+	},
+	"trigger that adds rows whose absence is cached": {
+		ddl: `CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO users VALUES (NEW.n); RETURN NULL; END$$;
+CREATE TRIGGER note AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION note()`,
+		rule: usersRule + "negative_ttl: 1m\n", severity: warn, subject: "trigger", object: "trigger note on @.log", says: "INSERT @.users", loses: stale,
+	},
+	"trigger that adds and changes rows": {
+		ddl: `CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO users VALUES (NEW.n); DELETE FROM users WHERE id < 5; RETURN NULL; END$$;
+CREATE TRIGGER note AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION note()`,
+		severity: warn, subject: "trigger", object: "trigger note on @.log", says: "DELETE @.users", loses: stale,
+	},
 	"function that calls another": {
 		ddl: `CREATE FUNCTION inner_one() RETURNS void LANGUAGE sql AS 'DELETE FROM users';
 CREATE FUNCTION outer_one() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM inner_one(); END'`,
@@ -231,6 +262,11 @@ CREATE FUNCTION reads() RETURNS int LANGUAGE plpgsql AS $$DECLARE v text := 'UPD
   INSERT INTO orders SELECT id FROM users ON CONFLICT DO NOTHING;
   UPDATE orders SET note = 'delete from users' FROM users WHERE users.id = orders.user_id;
   RETURN 1; END$$;
+CREATE TABLE lands (id int PRIMARY KEY, name text); CREATE TABLE orgs (id int PRIMARY KEY, land int REFERENCES lands ON DELETE SET NULL);
+ALTER TABLE users ADD org int REFERENCES orgs ON UPDATE CASCADE;
+CREATE FUNCTION no_key() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+  UPDATE orgs o SET land = (SELECT max(id) FROM lands WHERE id <> 1) WHERE o.id = 2; INSERT INTO orgs VALUES (1); DELETE FROM orgs; DELETE FROM lands; END$$;
+CREATE FUNCTION no_key_sql() RETURNS void LANGUAGE sql AS 'UPDATE orgs SET land = 1 WHERE id = 2; INSERT INTO orgs VALUES (1); DELETE FROM lands';
 CREATE FUNCTION elsewhere() RETURNS void LANGUAGE sql SET search_path = "@_other" AS 'DELETE FROM users';
 CREATE FUNCTION qualified() RETURNS void LANGUAGE sql AS 'DELETE FROM "@_other".users';
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log VALUES (TG_OP = 'UPDATE'); RETURN NULL; END$$;
@@ -240,7 +276,8 @@ CREATE TRIGGER off AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION unused()
 CREATE VIEW counted AS SELECT count(*) FROM users;
 CREATE MATERIALIZED VIEW kept AS SELECT * FROM users`)
 	t.Cleanup(func() { _, _ = d.conn.Exec(context.Background(), d.here(`DROP SCHEMA "@_other" CASCADE`)) })
-	if found := d.find(d.conn, d.rules(usersRule), blindspots.Options{SchemaOnly: true}); len(found) > 0 {
+	found := d.find(d.conn, d.rules(usersRule), blindspots.Options{SchemaOnly: true})
+	if f := one(t, found, "cascade", "foreign key users_org_fkey"); len(found) > 1 || f.Severity > info || !strings.Contains(f.Problem, "an UPDATE of the key (ON UPDATE CASCADE) of") {
 		t.Errorf("a sound schema has findings:\n%s", show(found))
 	}
 }

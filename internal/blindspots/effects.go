@@ -24,10 +24,12 @@ func bodyOf(f *routine) *parser.Body {
 // spread finds out which writes lead to a ruled table, and which functions make them, until nothing
 // more is found: a function may write a table whose trigger calls a function, and so on.
 func (w *world) spread() {
-	w.leads, w.effects = map[uint32]map[*rules.Table]step{}, map[*routine]map[*rules.Table]step{}
+	w.leads, w.effects = map[uint32]map[*rules.Table]map[int]step{}, map[*routine]map[*rules.Table]step{}
 	for _, t := range w.set.Tables {
 		for oid := range w.reach[t] {
-			w.lead(oid, t, step{certain: true})
+			for _, verb := range verbs {
+				w.lead(oid, t, verb, step{certain: true})
+			}
 		}
 	}
 	for changed := true; changed; {
@@ -39,21 +41,47 @@ func (w *world) spread() {
 	}
 }
 
+var verbs = []int{onInsert, onUpdate, onDelete, onTruncate}
+
 // lead notes that a write of the relation leads to the table.
-func (w *world) lead(oid uint32, t *rules.Table, s step) bool {
-	if _, known := w.leads[oid][t]; known {
+func (w *world) lead(oid uint32, t *rules.Table, verb int, s step) bool {
+	if old, known := w.leads[oid][t][verb]; known && (!old.adds || s.adds) {
 		return false
 	}
 	if w.leads[oid] == nil {
-		w.leads[oid] = map[*rules.Table]step{}
+		w.leads[oid] = map[*rules.Table]map[int]step{}
 	}
-	w.leads[oid][t] = s
+	if w.leads[oid][t] == nil {
+		w.leads[oid][t] = map[int]step{}
+	}
+	w.leads[oid][t][verb] = s
 	return true
 }
 
+// verbsOf are the bits of what a statement may do to its relation's rows.
+func verbsOf(wr parser.BodyWrite) int {
+	switch {
+	case wr.Mixed:
+		return onInsert | onUpdate | onDelete
+	case wr.Upsert:
+		return onInsert | onUpdate
+	}
+	switch wr.Verb {
+	case "INSERT", "COPY":
+		return onInsert
+	case "UPDATE":
+		return onUpdate
+	case "DELETE":
+		return onDelete
+	case "TRUNCATE", "DROP", "ALTER":
+		return onTruncate
+	}
+	return onInsert | onUpdate | onDelete | onTruncate
+}
+
 func (w *world) effect(f *routine, t *rules.Table, s step) bool {
-	if _, known := w.effects[f][t]; known {
-		return false
+	if old, known := w.effects[f][t]; known && (!old.adds || s.adds) {
+		return false // what changes rows is worse than what adds some
 	}
 	if w.effects[f] == nil {
 		w.effects[f] = map[*rules.Table]step{}
@@ -65,20 +93,50 @@ func (w *world) effect(f *routine, t *rules.Table, s step) bool {
 func (w *world) spreadKeys() (changed bool) {
 	for _, k := range w.keys {
 		for _, t := range w.set.Tables {
-			lead, known := w.leads[k.Rel][t]
-			if h := w.reach[t][k.Rel]; known && h != above && h != over {
-				changed = w.lead(k.Ref, t, step{text: "foreign key " + k.Name, certain: lead.certain, next: w.byOID[k.Rel]}) || changed
+			if h := w.reach[t][k.Rel]; h == above || h == over {
+				continue
+			}
+			if lead, ok := w.leads[k.Rel][t][k.childVerb()]; ok && k.meets(lead, k.childVerb()) {
+				changed = w.lead(k.Ref, t, onDelete, w.keyStep(k, lead, k.childVerb(), nil)) || changed
+			}
+			if lead, ok := w.leads[k.Rel][t][onUpdate]; ok && actions[k.Update] != "" && k.meets(lead, onUpdate) {
+				changed = w.lead(k.Ref, t, onUpdate, w.keyStep(k, lead, onUpdate, k.RefCols)) || changed
 			}
 		}
 	}
 	return changed
 }
 
+func (w *world) keyStep(k foreignKey, lead step, verb int, columns []string) step {
+	return step{text: "foreign key " + k.Name, certain: lead.certain, next: w.byOID[k.Rel], verb: verb, columns: columns}
+}
+
+// meets says that what the key does to its own table's rows leads on: an UPDATE that goes on by a further key has to change
+// that key's columns.
+func (k foreignKey) meets(lead step, verb int) bool {
+	return verb != onUpdate || lead.columns == nil || slices.ContainsFunc(k.Cols, func(c string) bool { return slices.Contains(lead.columns, c) })
+}
+
+// childVerb is what the key does to its own table's rows when the referenced row is deleted; 0 for nothing.
+func (k foreignKey) childVerb() int {
+	switch k.Delete {
+	case "c":
+		return onDelete
+	case "n", "d":
+		return onUpdate
+	}
+	return 0
+}
+
 func (w *world) spreadTriggers() (changed bool) {
 	for _, g := range w.facts.triggers {
 		f := w.byFn[g.Fn]
 		for t, e := range w.effects[f] {
-			changed = w.lead(g.Rel, t, step{text: fmt.Sprintf("trigger %s", g.Name), certain: e.certain, calls: f}) || changed
+			for _, verb := range verbs {
+				if g.Type&verb != 0 {
+					changed = w.lead(g.Rel, t, verb, step{text: fmt.Sprintf("trigger %s", g.Name), certain: e.certain, calls: f, adds: e.adds}) || changed
+				}
+			}
 		}
 	}
 	return changed
@@ -88,15 +146,7 @@ func (w *world) spreadRoutine(f *routine) (changed bool) {
 	body := w.bodies[f]
 	for _, wr := range body.Writes {
 		for _, r := range w.resolve(f, wr.Relation) {
-			for t, lead := range w.leads[r.OID] {
-				if wr.Verb == "ALTER" && !w.rows(t, r.OID) {
-					continue
-				}
-				changed = w.effect(f, t, step{
-					text: fmt.Sprintf("line %d: %s %s", wr.Line, wr.Verb, r.name()), certain: lead.certain && !wr.Dynamic && f.readable(),
-					direct: true, next: r,
-				}) || changed
-			}
+			changed = w.spreadWrite(f, wr, r) || changed
 		}
 	}
 	changed = w.spreadMentions(f) || changed
@@ -104,12 +154,39 @@ func (w *world) spreadRoutine(f *routine) (changed bool) {
 		for _, g := range w.called(f, call) {
 			for t, e := range w.effects[g] {
 				if g != f {
-					changed = w.effect(f, t, step{text: "it calls " + g.String(), certain: e.certain, calls: g}) || changed
+					changed = w.effect(f, t, step{text: "it calls " + g.String(), certain: e.certain, calls: g, adds: e.adds}) || changed
 				}
 			}
 		}
 	}
 	return changed
+}
+
+// spreadWrite is one statement of a body, on one relation that it may mean.
+func (w *world) spreadWrite(f *routine, wr parser.BodyWrite, r *relation) (changed bool) {
+	for t, leads := range w.leads[r.OID] {
+		for _, verb := range verbs {
+			lead, known := leads[verb]
+			switch {
+			case !known || verbsOf(wr)&verb == 0:
+				continue
+			case wr.Verb == "ALTER" && !w.rows(t, r.OID):
+				continue
+			case lead.columns != nil && wr.Assigned != nil && !slices.ContainsFunc(wr.Assigned, func(c string) bool { return slices.Contains(lead.columns, c) }):
+				continue // it does not assign the key
+			}
+			changed = w.effect(f, t, step{
+				text: fmt.Sprintf("line %d: %s %s", wr.Line, wr.Verb, r.name()), certain: lead.certain && !wr.Dynamic && f.readable(),
+				direct: true, next: r, verb: verb, adds: lead.adds || lead.text == "" && w.adds(t, r, wr),
+			}) || changed
+		}
+	}
+	return changed
+}
+
+// adds says that a statement only inserts rows of the table, and that nothing is cached for what was not there.
+func (w *world) adds(t *rules.Table, r *relation, wr parser.BodyWrite) bool {
+	return verbsOf(wr) == onInsert && !wr.Dynamic && w.rows(t, r.OID) && len(t.Shared) == 0 && t.Rule.NegativeTTL == 0
 }
 
 // spreadMentions takes a body that runs SQL of which the table does not show for one that writes those
@@ -126,7 +203,7 @@ func (w *world) spreadMentions(f *routine) (changed bool) {
 				continue
 			}
 			if _, text := body.Mentions(r.Name); text && slices.Contains(w.resolve(f, parser.Relation{Name: r.Name}), r) {
-				changed = w.effect(f, t, step{text: "it runs SQL that it puts together, and names " + r.name().String() + " in a string", direct: true, next: r}) || changed
+				changed = w.effect(f, t, step{text: "it runs SQL that it puts together, and names " + r.name().String() + " in a string", direct: true, next: r, verb: onUpdate}) || changed
 			}
 		}
 	}
@@ -149,7 +226,7 @@ func (w *world) route(f *routine, t *rules.Table) string {
 		}
 		f = nil
 		var more []string
-		if more, f = w.onward(e.next, t); len(more) > 0 {
+		if more, f = w.onward(e.next, t, e.verb); len(more) > 0 {
 			parts = append(parts, more...)
 		}
 	}
@@ -157,9 +234,9 @@ func (w *world) route(f *routine, t *rules.Table) string {
 }
 
 // onward tells how a write of a relation leads on, up to the next function.
-func (w *world) onward(r *relation, t *rules.Table) (parts []string, f *routine) {
+func (w *world) onward(r *relation, t *rules.Table, verb int) (parts []string, f *routine) {
 	for r != nil {
-		lead := w.leads[r.OID][t]
+		lead := w.leads[r.OID][t][verb]
 		if lead.text == "" {
 			return parts, nil
 		}
@@ -167,7 +244,7 @@ func (w *world) onward(r *relation, t *rules.Table) (parts []string, f *routine)
 		if lead.calls != nil {
 			return parts, lead.calls
 		}
-		r = lead.next
+		r, verb = lead.next, lead.verb
 	}
 	return parts, nil
 }

@@ -83,7 +83,9 @@ type foreignKey struct {
 	Rel, Ref uint32
 	Delete   string // pg_constraint.confdeltype
 	Update   string
-	Cloned   bool // of a partition, from its parent's
+	Cloned   bool     // of a partition, from its parent's
+	Cols     []string // of its own table
+	RefCols  []string
 }
 
 // dependence is that of a view or a rewrite rule on what it reads or writes.
@@ -165,7 +167,9 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespa
 WHERE p.prokind IN ('f', 'p') AND l.lanname NOT IN ('c', 'internal') AND s.nspname NOT IN ('pg_catalog', 'information_schema') AND s.nspname NOT LIKE 'pg!_t%%' ESCAPE '!'
   AND NOT EXISTS (SELECT 1 FROM ext x WHERE x.objid = p.oid AND x.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass)
 UNION ALL
-SELECT 'key', pg_catalog.json_build_object('name', conname, 'rel', conrelid::pg_catalog.int8, 'ref', confrelid::pg_catalog.int8, 'delete', confdeltype, 'update', confupdtype, 'cloned', conparentid <> 0)::pg_catalog.text
+SELECT 'key', pg_catalog.json_build_object('name', conname, 'rel', conrelid::pg_catalog.int8, 'ref', confrelid::pg_catalog.int8, 'delete', confdeltype, 'update', confupdtype, 'cloned', conparentid <> 0,
+  'cols', (SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = conrelid AND a.attnum = ANY (conkey)),
+  'refCols', (SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = confrelid AND a.attnum = ANY (confkey)))::pg_catalog.text
 FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
 UNION ALL
 SELECT DISTINCT 'depend', pg_catalog.json_build_object('by', w.ev_class::pg_catalog.int8, 'on', d.refobjid::pg_catalog.int8)::pg_catalog.text

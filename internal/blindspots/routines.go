@@ -66,8 +66,17 @@ func (w *world) trigger(t *rules.Table, r *relation, g trigger) {
 		f.Severity, f.Loss, f.Fix = cachesync.Info, coarse, ""
 	default:
 		f.Loss = fmt.Sprintf("a write of %s changes rows of %s unseen: %s", r.name(), t.Name, stale)
+		w.spare(fn, t, &f)
 	}
 	w.say(t, f)
+}
+
+// spare makes a note of what only adds rows.
+func (w *world) spare(f *routine, t *rules.Table, said *cachesync.Finding) {
+	if w.effects[f][t].adds {
+		said.Severity, said.Fix = cachesync.Info, ""
+		said.Loss = "nothing: it only adds rows, whose keys have no entries (no negative_ttl, no invalidate keys)"
+	}
 }
 
 // may tells what is shown from what is only mentioned.
@@ -93,11 +102,13 @@ func (w *world) routines(t *rules.Table) {
 		if callers := w.callers(f, t); len(callers) > 0 {
 			problem += "; it is called by " + list(callers)
 		}
-		w.say(t, cachesync.Finding{
+		said := cachesync.Finding{
 			Severity: cachesync.Warning, Subject: kind, Object: f.String(), Problem: problem,
 			Loss: "what it writes is not seen, also where it is called through this driver: " + stale,
 			Fix:  "run its statements from the program through this driver, or shorten the rule's ttl",
-		})
+		}
+		w.spare(f, t, &said)
+		w.say(t, said)
 	}
 	for _, v := range w.events {
 		f := w.byFn[v.Fn]

@@ -25,7 +25,7 @@ func (w *world) table(t *rules.Table) {
 	}
 	w.rowSecurity(t, r, object)
 	w.children(t, object)
-	w.identity(t, r, object)
+	w.unlogged(t, r, object)
 	for _, u := range w.uniques {
 		if u.Rel == t.OID && slices.ContainsFunc(u.Cols, func(c string) bool { return isKey(t, c) }) {
 			w.say(t, cachesync.Finding{
@@ -137,33 +137,45 @@ func (w *world) sayChildren(t *rules.Table, object string, partitions int, plain
 	}
 }
 
-// identity looks at what a follower of the WAL would need.
-func (w *world) identity(t *rules.Table, r *relation, object string) {
+func (w *world) unlogged(t *rules.Table, r *relation, object string) {
 	if r.Persistence == "u" {
 		w.say(t, cachesync.Finding{
 			Severity: cachesync.Info, Subject: "replica identity", Object: object,
 			Problem: t.Name.String() + " is unlogged: it is empty after a crash, and no replica or follower of the WAL sees it",
 			Loss:    "after a crash of Postgres its entries stay until the TTL ends, for rows that are gone", Fix: "ALTER TABLE " + sqlName(r) + " SET LOGGED",
 		})
-		return
 	}
-	if r.Identity == "f" {
-		return
-	}
-	var missing []string
-	for _, k := range t.KeyColumns {
-		if !slices.Contains(r.IdentityCols, k.Name) {
-			missing = append(missing, k.Name)
+}
+
+// identities looks at what a follower of the WAL would need, and says it once for all tables.
+func (w *world) identities() {
+	var tables, places, lacks, fixes []string
+	for _, t := range w.set.Tables {
+		r := w.byOID[t.OID]
+		if r == nil || r.Persistence == "u" || r.Identity == "f" {
+			continue
+		}
+		var missing []string
+		for _, k := range t.KeyColumns {
+			if !slices.Contains(r.IdentityCols, k.Name) {
+				missing = append(missing, k.Name)
+			}
+		}
+		if len(missing) > 0 {
+			tables, places = append(tables, t.Name.String()), append(places, t.Rule.Pos.String())
+			lacks = append(lacks, "that of "+t.Name.String()+" does not hold "+list(missing))
+			fixes = append(fixes, "ALTER TABLE "+sqlName(r)+" REPLICA IDENTITY FULL;")
 		}
 	}
-	if len(missing) > 0 {
-		w.say(t, cachesync.Finding{
-			Severity: cachesync.Info, Subject: "replica identity", Object: object,
-			Problem: fmt.Sprintf("the replica identity of %s does not hold %s, which keys are made of", t.Name, list(missing)),
-			Loss:    "nothing today; something that follows the WAL would not know the old key of a row that is deleted or changes it",
-			Fix:     "ALTER TABLE " + sqlName(r) + " REPLICA IDENTITY FULL (or USING INDEX, of one that holds them), before such a follower is used",
-		})
+	if len(tables) == 0 {
+		return
 	}
+	w.say(w.set.Tables[0], cachesync.Finding{
+		Severity: cachesync.Info, Subject: "replica identity", Object: "table " + list(tables), Where: list(places),
+		Problem: "replica identities lack columns that keys are made of: " + strings.Join(lacks, "; "),
+		Loss:    "nothing today; something that follows the WAL would not know the old key of a row that is deleted or changes it",
+		Fix:     "before such a follower is used (or USING INDEX, of a unique index that holds them):\n" + strings.Join(fixes, "\n"),
+	})
 }
 
 // ways looks at views and rules that lead to the table, and how statements on them are followed.
@@ -203,10 +215,10 @@ func (w *world) view(t *rules.Table, r *relation) {
 	switch {
 	case len(instead) > 0:
 		f.Subject, f.Fix = "instead-of trigger", "write the table itself where that costs too much"
-		f.Problem = fmt.Sprintf("%s may be written through %s, whose INSTEAD OF triggers (%s) decide what that writes", t.Name, r.name(), list(instead))
+		f.Problem = fmt.Sprintf("a statement on the view %s, which is over %s and whose INSTEAD OF triggers (%s) decide what is written, counts as a write of that", r.name(), t.Name, list(instead))
 	case len(r.Rules) > 0:
 		f.Subject, f.Fix = "rewrite rule", dropRules(r)
-		f.Problem = fmt.Sprintf("%s may be written through %s, whose rewrite rules (%s) decide what that writes", t.Name, r.name(), list(r.Rules))
+		f.Problem = fmt.Sprintf("a statement on the view %s, which is over %s and whose rewrite rules (%s) decide what is written, counts as a write of that", r.name(), t.Name, list(r.Rules))
 	case w.access.Updatable[r.OID]&updatable != 0:
 		f.Subject = "view"
 		f.Problem = fmt.Sprintf("%s may be written through the view %s, which the rule does not name", t.Name, r.name())
@@ -218,41 +230,50 @@ func (w *world) view(t *rules.Table, r *relation) {
 	w.say(t, f)
 }
 
+// foreignKeys looks at those that change rows of the table, by themselves or through further ones.
 func (w *world) foreignKeys(t *rules.Table) {
 	for _, k := range w.keys {
-		_, leads := w.leads[k.Rel][t]
 		h := w.reach[t][k.Rel]
 		r, from := w.byOID[k.Ref], w.byOID[k.Rel]
-		if !leads || h == above || h == over || r == nil || from == nil || k.Cloned && w.parentLeads(k.Rel, t) || !w.cascades(k, t) {
+		if h == above || h == over || r == nil || from == nil || k.Cloned && w.parentLeads(k.Rel, t) {
+			continue
+		}
+		deletes := k.childVerb() != 0 && w.cascades(k, k.childVerb(), t)
+		updates := actions[k.Update] != "" && w.cascades(k, onUpdate, t)
+		if !deletes && !updates {
 			continue
 		}
 		w.say(t, cachesync.Finding{
 			Severity: cachesync.Info, Subject: "cascade", Object: fmt.Sprintf("foreign key %s of %s", k.Name, from.name()),
-			Problem: fmt.Sprintf("%s of %s changes rows of %s%s", k.deeds(), r.name(), from.name(), onTo(from, t)),
+			Problem: fmt.Sprintf("%s of %s changes rows of %s%s", k.deeds(deletes, updates), r.name(), from.name(), onTo(from, t)),
 			Loss:    coarse + "; by another program or from inside a function, " + stale,
 			Fix:     "nothing, where it is rare; else delete the rows by statements of your own on " + t.Name.String() + " first, and let the key be NO ACTION",
 		})
 	}
 }
 
-// cascades says that the key's table is the ruled one, or one from which further keys lead to it: not one whose triggers do.
-func (w *world) cascades(k foreignKey, t *rules.Table) bool {
-	for r := w.byOID[k.Rel]; r != nil; {
+// cascades says that such a write of the key's own rows is one of the ruled table's rows, or leads there by foreign keys alone.
+func (w *world) cascades(k foreignKey, verb int, t *rules.Table) bool {
+	r := w.byOID[k.Rel]
+	if lead := w.leads[k.Rel][t][verb]; !k.meets(lead, verb) {
+		return false
+	}
+	for r != nil {
 		if w.rows(t, r.OID) {
 			return true
 		}
-		lead := w.leads[r.OID][t]
-		if lead.calls != nil {
+		lead, known := w.leads[r.OID][t][verb]
+		if !known || lead.calls != nil {
 			return false
 		}
-		r = lead.next
+		r, verb = lead.next, lead.verb
 	}
 	return false
 }
 
 func (w *world) parentLeads(child uint32, t *rules.Table) bool {
 	return slices.ContainsFunc(w.inherits, func(i inheritance) bool {
-		return i.Child == child && (w.reach[t][i.Parent] == itself || w.reach[t][i.Parent] == below || w.reach[t][i.Parent] == 0 && w.leads[i.Parent][t].text != "")
+		return i.Child == child && (w.reach[t][i.Parent] == itself || w.reach[t][i.Parent] == below || w.reach[t][i.Parent] == 0 && len(w.leads[i.Parent][t]) > 0)
 	})
 }
 
@@ -265,13 +286,13 @@ func onTo(from *relation, t *rules.Table) string {
 
 var actions = map[string]string{"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
-func (k foreignKey) deeds() string {
+func (k foreignKey) deeds(deletes, updates bool) string {
 	var deeds []string
-	if a := actions[k.Delete]; a != "" {
-		deeds = append(deeds, "a DELETE (ON DELETE "+a+")")
+	if deletes {
+		deeds = append(deeds, "a DELETE (ON DELETE "+actions[k.Delete]+")")
 	}
-	if a := actions[k.Update]; a != "" {
-		deeds = append(deeds, "an UPDATE of the key (ON UPDATE "+a+")")
+	if updates {
+		deeds = append(deeds, "an UPDATE of the key (ON UPDATE "+actions[k.Update]+")")
 	}
 	return strings.Join(deeds, " or ")
 }

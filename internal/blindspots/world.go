@@ -24,7 +24,7 @@ type world struct {
 	bodies   map[*routine]*parser.Body
 
 	reach   map[*rules.Table]map[uint32]how
-	leads   map[uint32]map[*rules.Table]step
+	leads   map[uint32]map[*rules.Table]map[int]step // by the bit of the verb: onInsert, …
 	effects map[*routine]map[*rules.Table]step
 }
 
@@ -45,7 +45,10 @@ type step struct {
 	certain bool      // that it writes: the text shows it, and it is not only a string or a name
 	direct  bool      // of a function: it writes by itself, and not by what it calls
 	next    *relation // that is written
+	verb    int       // the bit of how
 	calls   *routine  // that is called
+	adds    bool      // it only inserts rows of the table, whose keys have no entries
+	columns []string  // of a foreign key that acts on UPDATE: those that have to be assigned
 }
 
 func (w *world) closeOver() {
