@@ -41,12 +41,13 @@ key: "example:car:{id}"
 		entry := e.Tables[0].Entries[0]
 		fmt.Println(e.Position.Line, e.Kind, e.Class, e.Order, entry.Keys, entry.Effect)
 		fmt.Println("  ", e.Why)
-		fmt.Println("  ", e.Advice)
+		if e.Class == wtcache.ClassCoarse {
+			fmt.Println("  ", e.Advice)
+		}
 	}
 	// Output:
 	// 2 UPDATE precise fence-first [example:car:{id=$2}] written
 	//    RETURNING shows the rows of public.example_cars that it writes: their keys and their payloads are captured in the statement itself, while the rows are locked.
-	//
 	// 3 SELECT coarse lock-first [example:car:{id}] swept
 	//    It writes rows below its top level, in WITH or inside another statement, which its own RETURNING does not show, so every entry of public.example_cars becomes absent.
 	//    Send the writes as statements of their own, in one transaction.

@@ -71,7 +71,8 @@ func Calls(text string) []string {
 		case tokWord:
 			before = strings.ToLower(t.text(text))
 		case tokQuoted:
-			before = strings.ReplaceAll(strings.Trim(t.text(text), `"`), `""`, `"`)
+			quoted := t.text(text)
+			before = strings.ReplaceAll(quoted[1:len(quoted)-1], `""`, `"`)
 		default:
 			before = ""
 		}

@@ -223,3 +223,27 @@ func ExampleTemplate_Render() {
 	fmt.Println(key, ok)
 	// Output: user:email:ann@example.com true
 }
+
+// A key that is known in part has to be shown with what is known as it is in Redis.
+func TestTemplateSketch(t *testing.T) {
+	template, err := ParseTemplate("{{org:{org}}}:user:{id}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, values := range map[string]map[string]string{
+		"{org:a%3Ab}:user:{id}":  {"org": "a:b"},
+		"{org:{org}}:user:{id}":  {},
+		"{org:a}:user:7":         {"org": "a", "id": "7"},
+		"{org:{org}}:user:a%7Db": {"id": "a}b"},
+	} {
+		got := template.Sketch(func(column string) (string, bool) {
+			if v, ok := values[column]; ok {
+				return v, true
+			}
+			return "{" + column + "}", false
+		})
+		if got != want {
+			t.Errorf("with %v: got %s, want %s", values, got, want)
+		}
+	}
+}
