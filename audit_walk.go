@@ -180,15 +180,14 @@ func (a *auditor) rows(ctx context.Context, t target) error {
 
 // sampleKeys takes a few more pages than needed, since they are not equally full.
 func (a *auditor) sampleKeys(ctx context.Context, t target) ([]string, error) {
-	const spare = 2
-	var estimate float64
-	var text string
-	if err := a.cache.db.QueryRowContext(ctx, t.table.RowsEstimate()).Scan(&text); err != nil {
+	const spare, fewPages = 2, 20
+	var estimate, pages float64
+	if err := a.cache.db.QueryRowContext(ctx, t.table.RowsEstimate()).Scan(&estimate, &pages); err != nil {
 		return nil, err
 	}
 	percent := 100.0
-	if estimate, _ = strconv.ParseFloat(text, 64); estimate > 0 {
-		percent = min(100, 100*spare*float64(a.opts.Rows)/estimate)
+	if estimate > 0 && pages > fewPages { // of a few pages as likely as not none would be drawn
+		percent = min(100, 100*max(spare*float64(a.opts.Rows)/estimate, fewPages/pages))
 	}
 	rows, err := a.cache.db.QueryContext(ctx, t.table.SampleMany(t.entry.Index), strconv.FormatFloat(percent, 'g', -1, 64), strconv.Itoa(a.opts.Rows))
 	if err != nil {

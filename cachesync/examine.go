@@ -94,7 +94,8 @@ type Examined struct {
 	// Format and Schema are the entry's own, which need not be the rule's.
 	Format Format
 	Schema string
-	Value  Value
+	// Value is what its header and payload say, also where State is EntryDamaged or EntryOtherSchema.
+	Value Value
 	// Age is the time since the value was stored, by the clock of the server; negative
 	// where that is in the future.
 	Age time.Duration
@@ -163,16 +164,16 @@ func (e *Examined) read(texts []string, format Format, schema string) {
 	}
 	e.Dirty, e.Floor, e.Lease = found["control dirty"] != "", found["control floor"], max(millisOf(found["lease"]), 0)
 	e.Type = found["type"]
-	life := found["life"]
-	if _, ok := found["pointer"]; ok && e.Type == "none" {
-		e.Type, life = "string", found["pointer life"]
-	}
-	e.Life, e.Endless = max(millisOf(life), 0), life == "-1"
-	if e.Type == "none" {
+	if e.Type == "none" && found["pointer"] == "" {
 		return
 	}
 	e.judge(found, format, schema)
-	if e.State == EntryGood {
+	life := found["life"]
+	if e.State != EntryForeign && e.Format == Versioned {
+		e.Type, life = "string", found["pointer life"]
+	}
+	e.Life, e.Endless = max(millisOf(life), 0), life == "-1"
+	if !e.Value.WrittenAt.IsZero() {
 		now, _ := strconv.ParseInt(found["now"], 10, 64)
 		e.Age = time.Duration(now-e.Value.WrittenAt.UnixMilli()) * time.Millisecond
 	}
@@ -183,12 +184,16 @@ func (e *Examined) judge(found map[string]string, format Format, schema string) 
 	e.State = EntryForeign
 	for _, f := range []Format{format, Envelope, Plain, Hash, Versioned} {
 		texts := textsFor(found, f)
-		h, _, ok := split(f, texts)
+		h, payload, ok := split(f, texts)
 		if !ok || !isHex(h.schema, schemaDigits) {
 			continue
 		}
 		e.Format, e.Schema, e.texts = f, strings.ToLower(h.schema), texts
 		e.State = EntryOtherSchema
+		e.Value = Value{Payload: []byte(payload), Version: h.version}
+		if written, err := strconv.ParseInt(h.written, 10, 64); err == nil {
+			e.Value.WrittenAt = time.UnixMilli(written)
+		}
 		if f != format {
 			return
 		}

@@ -99,3 +99,12 @@ func (c *Client) Turn(ctx context.Context, name string, life time.Duration) (boo
 	}
 	return false, explain(ctx, r.err)
 }
+
+// Prolong gives a turn a new life. It is of use only to who has it.
+func (c *Client) Prolong(ctx context.Context, name string, life time.Duration) error {
+	r := c.do(ctx, c.rdb, []redis.Cmder{once(ctx, "pexpire", name, millis(life))})[0]
+	if r.err != nil {
+		return explain(ctx, r.err)
+	}
+	return nil
+}

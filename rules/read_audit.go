@@ -68,12 +68,13 @@ func (t *Table) SampleMany(entry int) string {
 		" LIMIT $2::pg_catalog.text::pg_catalog.int8"
 }
 
-// RowsEstimate gives the query for about how many rows the table has, its partitions and
-// children included: one number, negative where it was never analysed.
+// RowsEstimate gives the query for about how many rows the table has, and how many pages, its partitions and
+// children included: two numbers, of which the first is negative where it was never analysed.
 func (t *Table) RowsEstimate() string {
 	return "WITH RECURSIVE parts(oid) AS (SELECT " + sqlString(sqlName(t.Name)) + "::pg_catalog.regclass::pg_catalog.oid" +
 		" UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent OPERATOR(pg_catalog.=) p.oid)" +
-		" SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.relkind IN ('r', 'm', 'f')), -1)::pg_catalog.text FROM pg_catalog.pg_class c JOIN parts p ON c.oid OPERATOR(pg_catalog.=) p.oid"
+		" SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.relkind IN ('r', 'm', 'f')), -1)::pg_catalog.text," +
+		" coalesce(sum(c.relpages), 0)::pg_catalog.text FROM pg_catalog.pg_class c JOIN parts p ON c.oid OPERATOR(pg_catalog.=) p.oid"
 }
 
 // AuditSettings is a statement that has values spelt as payloads want it, until the

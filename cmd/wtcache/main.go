@@ -96,7 +96,7 @@ that does not answer).`,
 	}
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newCheck(), newSchema(), newDrain(), newVersion())
+	root.AddCommand(newCheck(), newSchema(), newAudit(), newInspect(), newDrain(), newVersion())
 	arrange(root)
 	return root
 }
