@@ -37,14 +37,18 @@ type browser struct {
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	flags := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(testenv.Chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(testenv.Chromium(t)), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WSURLReadTimeout(time.Minute))
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), flags...)
+	// Not the test's context, whose end would leave a process that still writes into its folder.
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), flags...)
 	t.Cleanup(stop)
-	ctx, closeTab := chromedp.NewContext(ctx)
-	t.Cleanup(closeTab)
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	tab, _ := chromedp.NewContext(ctx)
+	t.Cleanup(func() { _ = chromedp.Cancel(tab) }) // waits for the browser's end; its folder goes with it
+	ctx, cancel := context.WithTimeout(tab, 2*time.Minute)
 	t.Cleanup(cancel)
+	if err := chromedp.Run(tab); err != nil { // the browser's life is the tab's, not that of the first call
+		t.Fatal(err)
+	}
 	b := &browser{ctx: ctx}
 	chromedp.ListenTarget(ctx, b.note)
 	b.do(t, network.Enable(), cdplog.Enable(), runtime.Enable())

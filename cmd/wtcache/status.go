@@ -224,4 +224,3 @@ func shortUnits(d time.Duration) string {
 	}
 	return text
 }
-
