@@ -255,6 +255,18 @@ func newPacer(e *engine, opts WarmOptions) *pacer {
 	return p
 }
 
+// reach is an error where Redis does not answer now. One that stops later is waited for; one that never was there may have
+// another name.
+func (p *pacer) reach(ctx context.Context, patience time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, max(patience, time.Second))
+	defer cancel()
+	err := p.rdb.Ping(bounded).Err()
+	if _, answers := errors.AsType[redis.Error](err); err == nil || answers {
+		return nil
+	}
+	return cmp.Or(ctx.Err(), fmt.Errorf("%w: %w", ErrUnavailable, err))
+}
+
 func (p *pacer) wait(ctx context.Context, rows int) error {
 	if p.limit == nil {
 		return ctx.Err()
