@@ -105,7 +105,7 @@ var (
 // behind it are not seen; a write-through fills them anyhow.
 //
 // The report is also what was done before an error. The errors are the context's, those of the database, ErrUnavailable
-// where Redis does not answer for long, ErrRedisFull, ErrWarmResume, ErrWarmChanged, ErrUnknownEntry and ErrConfig.
+// where Redis does not answer at the beginning or for long later, ErrRedisFull, ErrWarmResume, ErrWarmChanged, ErrUnknownEntry and ErrConfig.
 func Warm(ctx context.Context, db *sql.DB, opts WarmOptions) (WarmReport, error) {
 	began := time.Now()
 	w, err := newWarmer(ctx, db, opts)
@@ -166,6 +166,9 @@ func newWarmer(ctx context.Context, db *sql.DB, opts WarmOptions) (*warmer, erro
 		w.plan = append(w.plan, e)
 	}
 	if err := w.resume(opts.Resume); err != nil {
+		return nil, err
+	}
+	if err := w.pace.reach(ctx, cache.engine.cfg.RedisTimeout); err != nil {
 		return nil, err
 	}
 	return w, w.size(ctx)

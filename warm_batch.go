@@ -24,6 +24,8 @@ type warmBatch struct {
 	asks    []asked
 	last    []string
 
+	tried bool // keys whose lease was gone have been tried once more
+
 	done   chan struct{} // closed after the rest was set
 	counts WarmCounts
 	err    error
@@ -98,7 +100,8 @@ func (b *warmBatch) try(ctx context.Context, asks []asked) (again []asked, err e
 		return again, err
 	}
 	rows, rerr := b.read(ctx, leased)
-	lost, ferr := b.fill(ctx, leases, leased, rows)
+	lost, ferr := b.fill(ctx, leases, leased, rows, rerr)
+	b.tried = true
 	return append(again, lost...), cmp.Or(rerr, ferr, err)
 }
 
@@ -169,8 +172,8 @@ func (b *warmBatch) read(ctx context.Context, leased []asked) ([]row, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if barred, _ := c.engine.sync.BarrierHeld(ctx, b.warming.target.table.Barrier); barred { // an error bars
-		return nil, nil
+	if barred, err := c.engine.sync.BarrierHeld(ctx, b.warming.target.table.Barrier); barred { // an error bars
+		return nil, err
 	}
 	rows, err := c.readRows(ctx, b.warming.target, leased)
 	if err != nil {
@@ -188,8 +191,8 @@ func (b *warmBatch) read(ctx context.Context, leased []asked) ([]row, error) {
 }
 
 // fill stores the rows and gives the other leases back. lost are those
-// for which Redis did not answer, or has lost what it knew.
-func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, leased []asked, rows []row) (lost []asked, err error) {
+// for which Redis did not answer, or has lost what it knew, and once those whose lease was gone.
+func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, leased []asked, rows []row, rerr error) (lost []asked, err error) {
 	e, t := b.warmer.cache.engine, b.warming.target
 	fills := make([]cachesync.Filling, len(leases))
 	for i, l := range leases {
@@ -203,7 +206,10 @@ func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, le
 	young := b.quarantines()
 	filled, err := e.sync.Fills(tidied, fills)
 	young = b.quarantines() - young
-	if rows == nil {
+	switch {
+	case rerr != nil:
+		return leased, full(err)
+	case rows == nil:
 		b.counts.Refused += int64(len(leases))
 		return nil, full(err)
 	}
@@ -220,7 +226,7 @@ func (b *warmBatch) fill(ctx context.Context, leases []cachesync.LeaseResult, le
 			b.counts.Gone++
 		case len(fills[i].Entry.Payload) == 0:
 			b.counts.Unstorable++
-		case err != nil || young > 0:
+		case err != nil || young > 0 || !b.tried: // a lease that was too short on a busy machine, say
 			lost = append(lost, leased[i])
 		default:
 			b.counts.Refused++
@@ -253,6 +259,18 @@ func newPacer(e *engine, opts WarmOptions) *pacer {
 		p.limit = rate.NewLimiter(rate.Limit(opts.Rate), opts.Batch)
 	}
 	return p
+}
+
+// reach is an error where Redis does not answer now. One that stops later is waited for; one that never was there may have
+// another name.
+func (p *pacer) reach(ctx context.Context, patience time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, max(patience, time.Second))
+	defer cancel()
+	err := p.rdb.Ping(bounded).Err()
+	if _, answers := errors.AsType[redis.Error](err); err == nil || answers {
+		return nil
+	}
+	return cmp.Or(ctx.Err(), fmt.Errorf("%w: %w", ErrUnavailable, err))
 }
 
 func (p *pacer) wait(ctx context.Context, rows int) error {

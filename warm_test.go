@@ -267,7 +267,7 @@ func TestWarmUnderWriters(t *testing.T) {
 	for name, d := range map[string]deployment{"single": single, "cluster": cluster} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, d.url(t), "redis_down: refuse\n")
+			f := newFleet(t, d.url(t), "redis_down: refuse\n", patientRedis)
 			stop := f.traffic()
 			defer stop()
 			var sum wtcache.WarmCounts

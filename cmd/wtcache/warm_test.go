@@ -42,6 +42,7 @@ func TestWarm(t *testing.T) {
 	call("user").want(t, 2, "did you mean")
 	call("--max-redis-memory", "800%").want(t, 2, "--max-redis-memory")
 	call("--from", "x").want(t, 2, "integer")
+	call("--redis", "redis://127.0.0.1:1").want(t, 2, "redis is unavailable", "127.0.0.1:1")
 	if err := os.WriteFile(state, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
