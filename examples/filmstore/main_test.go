@@ -61,8 +61,9 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// TestWalk goes the README's way, command by command, and wants to see what it shows: a newcomer who sees
-// something else takes it for a fault of his own.
+// TestWalk goes the README's way, command by command, and wants to see what it shows of init, the rules and the
+// program: a newcomer who sees something else takes it for a fault of his own. Of check and audit, whose reports
+// depend on servers and times, it wants the exit codes.
 func TestWalk(t *testing.T) {
 	dsn, redisURL := testenv.Database(t, testenv.Postgres(t)), testenv.NewRedis(t).URL
 	load(t, dsn).Close(t.Context())
@@ -80,6 +81,7 @@ func TestWalk(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shown(printed.String())
+	w.command("./wtcache", "audit", "film")
 }
 
 // walk runs commands in a folder of their own, as somebody would who follows the README.
