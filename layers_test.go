@@ -15,6 +15,7 @@ func TestLayers(t *testing.T) {
 	// With the outbox' ddl these are the internal packages that are part of the library.
 	const outbox, blindspots = module + "/internal/outbox", module + "/internal/blindspots"
 	forbidden := map[string][]string{
+		blindspots:            {module, outbox, "github.com/jackc/", "database/sql"},
 		module + "/rules":     {module, module + "/parser", module + "/cachesync", "github.com/redis/", "github.com/jackc/", "github.com/pganalyze/"},
 		module + "/parser":    {module, module + "/rules", module + "/cachesync", "github.com/redis/", "github.com/jackc/"},
 		module + "/cachesync": {module, module + "/rules", module + "/parser", "github.com/jackc/", "github.com/pganalyze/", "database/sql"},

@@ -53,6 +53,35 @@ func TestCheckReplicas(t *testing.T) {
 	run(t, replica(stranger.URL), dsn...).want(t, 1, "error: read replica", "another database cluster")
 }
 
+// A standby that is named and never used is a cost without a use; the statement that mends it has to mend it.
+func TestCheckStandby(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t, testenv.PostgresOptions{})
+	s := shopIn(t, server.URL)
+	s.rule(t, "redis_down: refuse\n")
+	s.exec(t, "CREATE ROLE reports LOGIN; GRANT USAGE ON SCHEMA "+s.schema+" TO reports")
+	standby := server.NewStandby(t, "standby", nil)
+	env := []string{
+		"WTCACHE_REDIS=" + testenv.NewRedis(t).URL, "WTCACHE_RULES=" + s.rules,
+		"WTCACHE_READ_REPLICA=" + strings.Replace(standby.URL, "user=postgres", "user=reports", 1),
+	}
+	for _, want := range []string{"GRANT pg_read_all_stats TO", "GRANT SELECT ON"} {
+		standby.CatchUp()
+		var fix string
+		for _, f := range run(t, env, "check", "--dsn", s.dsn, "--json").report(t).Findings {
+			if f.Subject == "read replica" && strings.Contains(f.Fix, want) {
+				_, fix, _ = strings.Cut(f.Fix, "on the primary: ")
+			}
+		}
+		if fix == "" {
+			run(t, env, "check", "--dsn", s.dsn).want(t, 0, want)
+		}
+		s.exec(t, fix)
+	}
+	standby.CatchUp()
+	run(t, env, "check", "--dsn", s.dsn).want(t, 0, "info: read replica (wtcache_read_replica)", "a standby of this primary answers", "0 warnings")
+}
+
 const dump = `--
 -- PostgreSQL database dump
 --
@@ -191,8 +220,8 @@ func TestCheckFilmstore(t *testing.T) {
 	want := []string{
 		"procedure public.close_idle_accounts", // writes customer
 		"function public.return_rental",
-		"trigger inventory_copies on public.inventory",                                   // writes film
-		"table public.setting", // its rewrite rule
+		"trigger inventory_copies on public.inventory", // writes film
+		"table public.setting",                         // its rewrite rule
 	}
 	live := run(t, nil, "check", "--dsn", dsn, "--rules", rules, "--redis", testenv.NewRedis(t).URL, "--json", "--outbox", "off")
 	dumped := run(t, nil, "check", "--dsn", dsn, "--rules", rules, "--dump", "../../examples/filmstore/schema.sql", "--json", "--outbox", "off")
