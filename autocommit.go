@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"slices"
+	"time"
 
 	"github.com/wtcache/wtcache/cachesync"
 	"github.com/wtcache/wtcache/rules"
@@ -12,22 +13,25 @@ import (
 // autocommit carries out a ruled write outside a transaction. Where every key is
 // known beforehand the keys are fenced first and the statement commits by itself;
 // else it runs in a transaction of ours, so that what it captured can be fenced before COMMIT.
-func (c *conn) autocommit(ctx context.Context, st *step, r request) (response, error) {
-	c.tx = txState{statements: 1, session: c.tx.session}
+func (c *conn) autocommit(ctx context.Context, st *step, r request) (res response, err error) {
+	c.tx = txState{statements: 1, session: c.tx.session, alone: true}
 	defer c.endTx()
+	defer c.engine.stats.writeTimes.since(time.Now())
+	ctx, span := c.engine.statementSpan(ctx, st)
+	defer func() { c.endWrite(span, err) }()
 	if ticket := c.past(st); ticket != nil {
 		return c.writePast(ctx, st, r, ticket)
 	}
-	res, err := c.autocommitPlanned(ctx, st, r)
+	res, err = c.autocommitPlanned(ctx, st, r)
 	if err == nil || st.action != actPrecise || !c.textAtFault(err) {
 		return res, err
 	}
 	// Nothing was done. Either the caller's text is wrong, and then the error must be the
 	// one that it gets by itself; or the captured columns are, because the catalogue has
 	// changed unseen, and then the write must not fail for them.
-	c.tx = txState{statements: 1, session: c.tx.session}
+	c.tx = txState{statements: 1, session: c.tx.session, alone: true}
 	alone := &step{
-		action: actCoarse, stmt: st.stmt, text: st.text, quiet: true, reason: "the server refused the captured columns",
+		action: actCoarse, stmt: st.stmt, text: st.text, quiet: true, reason: coarseRefused,
 		coarse: appendTables(slices.Clone(st.coarse), st.table),
 	}
 	if res, err = c.lockFirst(ctx, alone, r); err == nil {
@@ -188,6 +192,7 @@ func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response
 func (c *conn) statementOutcome(err error, reachable bool) outcome {
 	oc := c.outcome(err, reachable)
 	if oc == outcomeInDoubt && !c.tx.started && c.unsent(err) {
+		c.tx.inDoubt = false
 		return outcomeAborted
 	}
 	return oc

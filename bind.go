@@ -78,7 +78,7 @@ func (b *binder) relatives(st *step) {
 		st.coarse = appendTables(st.coarse, st.table) // of actPinned; else nil
 		st.action = actCoarse
 		if st.reason == "" {
-			st.reason = "foreign key action"
+			st.reason = coarseForeignKey
 		}
 	}
 }

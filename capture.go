@@ -43,6 +43,8 @@ type txState struct {
 	floors     []*floor           // of the contexts that ruled statements came with
 	unseen     bool               // something may have been written past us
 	noFence    error              // why its keys could not be fenced, where that was tried before it began
+	alone      bool               // it is one statement's, which is timed as a whole
+	inDoubt    bool               // nobody knows whether it was committed
 }
 
 type mark struct {
@@ -139,6 +141,7 @@ func (c *conn) record(st *step, hidden []driver.Value) {
 	switch {
 	case err != nil:
 		c.engine.report("a captured row cannot be read; every entry of its rule becomes absent", err)
+		c.engine.stats.coarseReasons.add(coarseUnreadable)
 		c.tx.coarse([]*rules.Table{st.table})
 	case ok:
 		ch.statement = c.tx.statements
@@ -179,6 +182,7 @@ func (c *conn) recordOverflow(table *rules.Table) {
 	}
 	c.engine.once("overflow "+table.Name.String(), "a transaction wrote more rows than are kept in memory; every entry of the rule becomes absent instead",
 		"table", table.Name.String(), "max_captured_rows", c.engine.cfg.MaxCapturedRows)
+	c.engine.stats.coarseReasons.add(coarseOverflow)
 	c.tx.coarse([]*rules.Table{table})
 }
 
@@ -200,6 +204,7 @@ func (c *conn) belongs(st *step, tableoid *string) bool {
 		if other == nil {
 			other = st.table // a partition made since the catalogue was read belongs to it, too
 		}
+		c.engine.stats.coarseReasons.add(coarseOtherTable)
 		c.tx.coarse([]*rules.Table{other})
 	}
 	return false

@@ -73,6 +73,9 @@ type Config struct {
 	// It is called on the goroutine where the error arose, must be safe for
 	// concurrent use and must not block.
 	OnError func(error)
+	// Tracer, where it is set, is told of writes and misses as they happen: package wtcacheotel has one for OpenTelemetry.
+	// Statements that touch no rule, and hits, are not traced.
+	Tracer Tracer
 
 	// FenceLife is how long a fence bars a key when its owner dies. It has to
 	// outlive every COMMIT of a dead client; 0 means DefaultFenceLife.

@@ -49,7 +49,7 @@ func Drain(ctx context.Context, base driver.Connector, cfg Config) (Drained, err
 	db := sql.OpenDB(struct{ driver.Connector }{base}) // hides its Close: base is the caller's
 	defer db.Close()
 	box := outbox.New(outbox.Options{
-		DB: db, Schema: e.cfg.Outbox, Settler: drainSettler{settler{e.sync}}, OnError: last.set, Logger: slog.New(slog.DiscardHandler),
+		DB: db, Schema: e.cfg.Outbox, Settler: drainSettler{settler{e}}, OnError: last.set, Logger: slog.New(slog.DiscardHandler),
 	})
 	defer box.Close()
 	err = drainAll(ctx, box)

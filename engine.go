@@ -271,6 +271,7 @@ func (e *engine) report(msg string, err error) {
 // reported counts and passes on what cachesync has logged.
 func (e *engine) reported(err error) {
 	e.stats.backgroundErrors.Add(1)
+	e.stats.lastErrors.add(err)
 	if e.cfg.OnError != nil {
 		e.cfg.OnError(err)
 	}

@@ -154,12 +154,14 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 	}
 	switch {
 	case st.action == actPrecise && c.capturesNothing(st):
+		c.engine.stats.coarseReasons.add(coarseOwed)
 		c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
 	case st.action == actPrecise:
 		rows, err := c.querySpliced(ctx, st, r)
 		if err != nil && c.clientSide(err) && c.inTx() {
 			// pgx refused it unsent, in the words that it has for a query. The caller's own
 			// text gets the words that the caller would see without us.
+			c.engine.stats.coarseReasons.add(coarseUnseen)
 			c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
 			return c.send(ctx, r.sql, r)
 		}
@@ -175,6 +177,7 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 	case st.action == actPinned:
 		keys, ok := c.resolve(st, r.args)
 		if !ok || len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
+			c.engine.stats.coarseReasons.add(coarseUnpinned)
 			c.tx.coarse([]*rules.Table{st.table})
 		} else {
 			c.tx.absent(st.table, keys)
@@ -191,10 +194,14 @@ func (c *conn) count(st *step) {
 	switch st.action {
 	case actPrecise:
 		c.engine.stats.preciseWrites.Add(1)
+		if len(st.coarse) > 0 {
+			c.engine.stats.coarseReasons.add(coarseForeignKey)
+		}
 	case actPinned:
 		c.engine.stats.pinnedWrites.Add(1)
 	case actCoarse, actCommitPrepared:
 		c.engine.stats.coarseWrites.Add(1)
+		c.engine.stats.coarseReasons.add(st.reason)
 		c.engine.once("coarse "+st.reason+" "+st.coarse[0].Name.String(),
 			"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",
 			"reason", st.reason, "table", st.coarse[0].Name.String())
@@ -275,6 +282,7 @@ func (c *conn) spliceFailed(err error) error {
 // error of the client's alone: the transaction may be committed all the same.
 func (c *conn) unseen(st *step) {
 	if !c.txFailed() {
+		c.engine.stats.coarseReasons.add(coarseUnseen)
 		c.tx.coarse(appendTables(nil, st.table))
 	}
 }

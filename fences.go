@@ -48,10 +48,13 @@ func (e *engine) fence(ctx context.Context, o *owed) (*fences, error) {
 	if e.sync.Down() {
 		return e.unfenced(o, errDown)
 	}
+	defer e.stats.fenceTimes.since(time.Now())
+	ctx, span := e.span(ctx, SpanFence, o)
 	h := &fences{engine: e, owed: o}
 	err := h.fenceKeys(ctx)
 	crashPoint("keys fenced")
 	err = errors.Join(err, h.fenceCoarse(ctx))
+	span.done(err)
 	h.unfenced = err != nil
 	h.partial, _ = errors.AsType[*cachesync.FenceError](err)
 	return h, err
@@ -80,9 +83,17 @@ func (h *fences) fenceCoarse(ctx context.Context) (err error) {
 	}
 	if h.barriers, err = h.engine.sync.FenceReplicated(ctx, barriers, h.owed.replicas); err == nil {
 		crashPoint("barred")
-		_, err = h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas)
+		err = h.sweep(ctx)
 	}
 	h.coarseOwed = err != nil
+	return err
+}
+
+// sweep makes every entry of the coarse rules absent.
+func (h *fences) sweep(ctx context.Context) error {
+	ctx, span := h.engine.sweepSpan(ctx, h.owed.coarse)
+	_, err := h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas)
+	span.done(err)
 	return err
 }
 
@@ -114,6 +125,9 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 
 func (h *fences) apply(ctx context.Context) {
 	defer h.queued.done()
+	defer h.engine.stats.applyTimes.since(time.Now())
+	ctx, span := h.engine.span(ctx, SpanApply, h.owed)
+	defer span.done(nil) // what could not be applied is settled later, and is nobody's error
 	h.countUnfenced()
 	h.owe()
 	if h.keys != nil {
@@ -133,7 +147,7 @@ func (h *fences) lift(ctx context.Context) {
 	if h.barriers == nil || h.barriers.Lift(ctx) || h.coarseOwed {
 		return
 	}
-	if _, err := h.engine.sync.SweepReplicated(ctx, globsOf(h.owed.coarse...), h.owed.replicas); err != nil {
+	if h.sweep(ctx) != nil {
 		for _, t := range h.owed.coarse {
 			h.engine.sync.OweSweep(t.Barrier, globsOf(t))
 		}
@@ -165,7 +179,8 @@ func (h *fences) owe() {
 // release gives the fences back after what is certainly no commit.
 func (h *fences) release(ctx context.Context) {
 	defer h.queued.done()
-	ctx = context.WithoutCancel(ctx)
+	ctx, span := h.engine.span(context.WithoutCancel(ctx), SpanAbort, h.owed)
+	defer span.done(nil) // a token that cannot be given back expires
 	if h.partial != nil {
 		h.partial.Abort(ctx)
 	}

@@ -19,6 +19,11 @@ const (
 // after the snapshot may already have been lifted by the very commit that the snapshot
 // has missed. Where another reader has the lease, ask again for a while.
 func (b *batch) run() {
+	var span span
+	b.ctx, span = b.missSpan()
+	if span.end != nil {
+		defer func() { span.done(b.failure()) }()
+	}
 	if b.bypass {
 		b.read(b.flights)
 		return

@@ -43,6 +43,18 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+// Who uses wtcache without metrics compiles nothing for them.
+func TestCoreKnowsNoMetricsSystem(t *testing.T) {
+	const module = "github.com/wtcache/wtcache"
+	for _, dep := range deps(t, module) {
+		for _, system := range []string{"github.com/prometheus/", "go.opentelemetry.io/", module + "/wtcacheprom", module + "/wtcacheotel"} {
+			if strings.HasPrefix(dep, system) {
+				t.Errorf("the library depends on %s", dep)
+			}
+		}
+	}
+}
+
 func deps(t *testing.T, pkg string) []string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-deps", pkg).Output()

@@ -166,11 +166,13 @@ func (c *conn) reachable(ctx context.Context) bool {
 // be safe to retry, and its stdlib ErrBadConn. That nothing was sent is believed only
 // where nothing could be, or where the connection still stands.
 func (c *conn) outcome(err error, reachable bool) outcome {
+	oc := outcomeOf(err)
 	unsent := pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
 	if unsent && reachable && c.pgx != nil && c.pgx.IsClosed() {
-		return outcomeInDoubt
+		oc = outcomeInDoubt
 	}
-	return outcomeOf(err)
+	c.tx.inDoubt = oc == outcomeInDoubt
+	return oc
 }
 
 // outcomeOf judges a COMMIT by its error. In doubt is the answer wherever

@@ -49,7 +49,7 @@ func (e *engine) openOutbox(base driver.Connector) {
 	db.SetConnMaxIdleTime(outboxIdle)
 	e.outboxDB = db
 	e.outbox = outbox.New(outbox.Options{
-		DB: db, Schema: e.cfg.Outbox, Settler: settler{e.sync}, Watch: e.cfg.Watch, Cover: e.cover,
+		DB: db, Schema: e.cfg.Outbox, Settler: settler{e}, Watch: e.cfg.Watch, Cover: e.cover,
 		Everything: e.everything, FullAfter: int64(e.cfg.MaxQueuedKeys),
 		Logger: e.log, OnError: e.reported,
 	})
@@ -99,19 +99,22 @@ func (e *engine) checkOutbox(ctx context.Context, c *conn) error {
 }
 
 // settler lets the outbox make keys absent.
-type settler struct{ client *cachesync.Client }
+type settler struct{ engine *engine }
 
-func (s settler) Reachable() bool { return s.client.Reachable() }
+func (s settler) Reachable() bool { return s.engine.sync.Reachable() }
 
 func (s settler) Settle(ctx context.Context, d outbox.Debt) error {
+	ctx, span := s.engine.drainSpan(ctx, d)
 	var errs []error
 	if len(d.Keys) > 0 {
-		errs = append(errs, s.client.Invalidate(ctx, d.Keys, ""))
+		errs = append(errs, s.engine.sync.Invalidate(ctx, d.Keys, ""))
 	}
 	for _, sweep := range d.Sweeps {
-		errs = append(errs, s.client.SweepBehind(ctx, sweep.Barrier, sweep.Globs))
+		errs = append(errs, s.engine.sync.SweepBehind(ctx, sweep.Barrier, sweep.Globs))
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	span.done(err)
+	return err
 }
 
 // debt is what the outbox must hold for a commit that is not fenced.
@@ -143,7 +146,10 @@ func (c *conn) withoutFence(ctx context.Context, h *fences, failure error) error
 	if failure == nil {
 		failure = ErrUnavailable
 	}
-	if err := c.queue(ctx, h); err != nil {
+	ctx, span := e.span(ctx, SpanQueue, o)
+	err := c.queue(ctx, h)
+	span.done(err)
+	if err != nil {
 		return &RefusedError{Rules: o.tables, Err: failure, Outbox: err}
 	}
 	return nil

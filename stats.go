@@ -39,6 +39,21 @@ type Stats struct {
 
 	// BackgroundErrors were given to the logger and to Config.OnError.
 	BackgroundErrors uint64
+	// LastErrors are the latest 20 of them, the newest last.
+	LastErrors []ErrorRecord
+
+	// CoarseReasons are the coarse writes by why they were coarse, nil where there were none. The reasons are this package's own
+	// words, never a statement's, and bounded in number. Precise writes whose rows could not be followed after
+	// all are among them (too many rows, a foreign key's action), so that they add up to more than CoarseWrites.
+	CoarseReasons map[string]uint64
+
+	// WriteTimes are how long callers waited, in seconds, for ruled statements that commit by themselves and for the COMMITs of
+	// transactions that had captured something, however they ended. FenceTimes and ApplyTimes are what of that went into
+	// fencing before the commit, with sweeps, and into applying after it. None has what was settled later, behind the caller.
+	WriteTimes, FenceTimes, ApplyTimes Histogram
+
+	// BreakerOpen: calls to Redis (of a Cluster, to one of its primaries) are refused just now, since it does not answer.
+	BreakerOpen bool
 
 	// Rows read through Cache and Reader. Hits came from Redis, ReplicaHits of them from
 	// a replica of it. Bypasses were read from the database without the right to fill.
@@ -95,6 +110,9 @@ type counters struct {
 	backgroundErrors                                      atomic.Uint64
 	hits, replicaHits, misses, fills, bypasses, shared    atomic.Uint64
 	databaseReads, queued, unwatched                      atomic.Uint64
+	coarseReasons                                         tally
+	writeTimes, fenceTimes, applyTimes                    times
+	lastErrors                                            errorLog
 }
 
 // StatsOf reads the counters of a *sql.DB that was opened through wtcache.
@@ -124,11 +142,14 @@ func (e *engine) snapshot() Stats {
 		Fills: c.fills.Load(), Bypasses: c.bypasses.Load(), Shared: c.shared.Load(),
 		DatabaseReads: c.databaseReads.Load(),
 		Queued:        c.queued.Load(), Unwatched: c.unwatched.Load(),
+		LastErrors: c.lastErrors.load(), CoarseReasons: c.coarseReasons.load(),
+		WriteTimes: c.writeTimes.load(), FenceTimes: c.fenceTimes.load(), ApplyTimes: c.applyTimes.load(),
 	}
 	s.ReplicaReads, s.ReplicaBehind, s.ReplicaUnavailable = e.standby.counts()
 	s.Audit = e.lastAudit.Load()
 	if e.sync != nil {
 		s.Redis = e.sync.Stats()
+		s.BreakerOpen = e.sync.BreakerOpen()
 	}
 	if e.outbox != nil {
 		s.Outbox = OutboxStats(e.outbox.Stats())

@@ -59,6 +59,18 @@ func (c *conn) commit(ctx context.Context, send, rollback func() error) error {
 		return send()
 	}
 	crashPoint("settled")
+	if c.tx.alone {
+		return c.commitSettled(ctx, o, log, send, rollback)
+	}
+	defer c.engine.stats.writeTimes.since(time.Now())
+	ctx, span := c.engine.span(ctx, SpanWrite, o)
+	err := c.commitSettled(ctx, o, log, send, rollback)
+	c.endWrite(span, err)
+	return err
+}
+
+// commitSettled carries out the steps from the second on. log is given back where the transaction goes on.
+func (c *conn) commitSettled(ctx context.Context, o *owed, log []change, send, rollback func() error) error {
 	held, err := c.fence(ctx, o)                                   // 2
 	if refusal := c.withoutFence(ctx, held, err); refusal != nil { // 2a
 		c.engine.stats.refused.Add(1)

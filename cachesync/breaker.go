@@ -50,17 +50,28 @@ func (b *breakers) of(server string) *breaker {
 	return one
 }
 
-// anyTries says that some primary answers, as far as is known, or may be asked whether it does again.
-func (b *breakers) anyTries() bool {
+// primaries gives the breakers of servers that are no replicas.
+func (b *breakers) primaries() []*breaker {
 	b.mu.RLock()
+	defer b.mu.RUnlock()
 	var primaries []*breaker
 	for server, one := range b.byServer {
 		if !strings.HasPrefix(server, replicaOf) {
 			primaries = append(primaries, one)
 		}
 	}
-	b.mu.RUnlock()
+	return primaries
+}
+
+// anyTries says that some primary answers, as far as is known, or may be asked whether it does again.
+func (b *breakers) anyTries() bool {
+	primaries := b.primaries()
 	return len(primaries) == 0 || slices.ContainsFunc(primaries, func(one *breaker) bool { return one.State() != gobreaker.StateOpen })
+}
+
+// anyOpen says that some primary is known not to answer.
+func (b *breakers) anyOpen() bool {
+	return slices.ContainsFunc(b.primaries(), func(one *breaker) bool { return one.State() != gobreaker.StateClosed })
 }
 
 func (b *breakers) make(server string) *breaker {
@@ -105,6 +116,9 @@ func (c *Client) Reachable() bool {
 	}
 	return c.breakers.anyTries()
 }
+
+// BreakerOpen says that the server, or of a Cluster one of its primaries, is known not to answer, so that calls to it are refused.
+func (c *Client) BreakerOpen() bool { return c.breakers.anyOpen() }
 
 // Down says that the one server there is does not answer, so that a call is not worth a
 // try: somebody looks after it until it does. Of a Cluster, some servers may.
