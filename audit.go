@@ -83,7 +83,8 @@ type AuditCounts struct {
 	// Orphan entries show a row that there is not, or that the rule's `when` or its key leaves out.
 	Orphan  int64 `json:"orphan"`
 	Damaged int64 `json:"damaged"` // the checksum does not fit
-	Foreign int64 `json:"foreign"` // what is there is no entry of any format
+	// Foreign is what stands under the key of a row and is no entry of any format.
+	Foreign int64 `json:"foreign"`
 	// OtherSchema are entries of another schema or format, of a release with other rules: absent for readers.
 	OtherSchema int64 `json:"other_schema"`
 	Fenced      int64 `json:"fenced"` // a commit is under way, and there is no value
@@ -105,7 +106,8 @@ type AuditCounts struct {
 	Faulty   int64 `json:"faulty"`
 	Repaired int64 `json:"repaired"` // of these, those that were made absent
 
-	// Skipped keys match the pattern and belong to no entry: another program's. They are not counted as checked.
+	// Skipped keys match the pattern and belong to no entry, or hold none and there is no such row: they are another
+	// program's. They are not counted as checked.
 	Skipped int64 `json:"skipped"`
 
 	// Rows were taken from the table; Absent of them have no entry, which is never wrong.

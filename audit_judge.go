@@ -167,6 +167,9 @@ func judge(e *cachesync.Examined, f *fact, key string) auditVerdict {
 	case cachesync.EntryDamaged:
 		return isDamaged
 	case cachesync.EntryForeign:
+		if !f.found {
+			return isSkipped // of a row that there is not; it may well be another program's
+		}
 		return isForeign
 	}
 	negative := string(e.Value.Payload) == cachesync.NegativePayload
@@ -337,6 +340,10 @@ func (s *suspect) example(fault string) AuditExample {
 // count counts one key, and names its fault, "" for none.
 func (a *auditor) count(t target, s *suspect) (fault string) {
 	entry := a.entry()
+	if s.verdict == isSkipped {
+		entry.Skipped++
+		return ""
+	}
 	entry.Checked++
 	counter, fault := entry.tally(s.verdict)
 	*counter++

@@ -30,8 +30,13 @@ type audited struct {
 
 func newAudited(t *testing.T, redisURL, format, more string, rows int) *audited {
 	t.Helper()
+	return newAuditedIn(t, testenv.Postgres(t), redisURL, format, more, rows)
+}
+
+func newAuditedIn(t *testing.T, postgresURL, redisURL, format, more string, rows int) *audited {
+	t.Helper()
 	a := &audited{T: t, rdb: openClient(t, redisURL), prefix: testenv.KeyPrefix(t), format: format}
-	dsn, schema := testenv.Schema(t, testenv.Postgres(t))
+	dsn, schema := testenv.Schema(t, postgresURL)
 	a.plain = openPlain(t, dsn)
 	a.must(fmt.Sprintf("CREATE TABLE things (id int PRIMARY KEY, n int NOT NULL, name text, at timestamptz DEFAULT now(), days daterange DEFAULT '[2024-01-01,2024-02-01)');"+
 		" INSERT INTO things SELECT i, 0, 'name ' || i FROM generate_series(1, %d) i; ANALYZE things", rows))
@@ -176,10 +181,11 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 				a.older(5)
 				a.foreign(6)
 				a.rdb.Set(t.Context(), a.prefix+"t:settings", "another program's", time.Minute)
+				a.rdb.Set(t.Context(), a.prefix+"t:99999999999", "also, and no int4", time.Minute)
 				a.must("UPDATE things SET days = '[2024-01-01,2024-03-01)' WHERE id = 18")
 				r = a.audit(wtcache.AuditOptions{Threshold: wtcache.AuditThreshold{Count: 7}})
 				got := r.Total
-				want := wtcache.AuditCounts{Checked: 21, Consistent: 15, Stale: 3, Orphan: 1, Damaged: 1, Foreign: 1, NoTTL: 1, OverTTL: 1, Faulty: 8, Skipped: 1, Rows: 20, Absent: 1}
+				want := wtcache.AuditCounts{Checked: 21, Consistent: 15, Stale: 3, Orphan: 1, Damaged: 1, Foreign: 1, NoTTL: 1, OverTTL: 1, Faulty: 8, Skipped: 2, Rows: 20, Absent: 1}
 				if format == "versioned" {
 					// Of such an entry nothing is under the key itself, and the list is beside it: nobody reads it.
 					want.Foreign, want.Faulty, want.Consistent = 0, 7, 16
@@ -268,6 +274,25 @@ func TestAuditRaisesNoFalseAlarm(t *testing.T) {
 	}
 }
 
+// An eventual commit is visible before its entry is replaced. That is what was agreed to, and no fault.
+func TestAuditWaitsForAnEventualApply(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, testenv.RealRedis(t), "envelope", "consistency: eventual\n", 2)
+	a.fill(1, 2)
+	a.must("UPDATE things SET n = 1 WHERE id = 1") // stands for a commit whose writer has not applied yet
+	applied := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() { applied <- a.rdb.Del(context.Background(), a.key(1)).Err() })
+	r := a.audit(wtcache.AuditOptions{Rows: -1, Grace: 4 * time.Second})
+	if err := <-applied; err != nil || r.Total.Faulty != 0 {
+		t.Errorf("%v: %+v", err, r.Total)
+	}
+	a.fill(1, 1)
+	a.must("UPDATE things SET n = 2 WHERE id = 1")
+	if r = a.audit(wtcache.AuditOptions{Rows: -1, Grace: 50 * time.Millisecond}); r.Total.Stale != 1 {
+		t.Errorf("an apply that never came: %+v", r.Total)
+	}
+}
+
 // A sample that is all from one server, or all of the cache, is none.
 func TestAuditSample(t *testing.T) {
 	t.Parallel()
@@ -312,6 +337,39 @@ func TestAuditEvery(t *testing.T) {
 	})
 	if reports != 3 {
 		t.Errorf("%d reports", reports)
+	}
+}
+
+// The figure that says how soon writes are right is the one that is watched; of entries that are old it must count the
+// wrong ones.
+func TestAuditWithin(t *testing.T) {
+	t.Parallel()
+	for basis, setting := range map[string]string{"commit timestamps": "on", "written_at": "off"} {
+		t.Run(basis, func(t *testing.T) {
+			t.Parallel()
+			server := testenv.Postgres(t)
+			if setting == "on" {
+				server = testenv.NewPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"track_commit_timestamp": setting}}).URL
+			}
+			a := newAuditedIn(t, server, testenv.RealRedis(t), "envelope", "", 4)
+			a.fill(1, 4)
+			a.must("UPDATE things SET n = 1 WHERE id = 1")
+			var r *wtcache.AuditReport
+			for r == nil || r.Within[0].Changes < 4 { // until all that happened is a second ago
+				if t.Context().Err() != nil {
+					t.Fatal(t.Context().Err())
+				}
+				time.Sleep(20 * time.Millisecond)
+				r = a.audit(wtcache.AuditOptions{Rows: -1})
+			}
+			if w := r.Within[0]; r.WithinBasis != basis || w.Changes != 4 || w.Right != 3 || w.Share == nil || *w.Share != .75 || r.Within[5].Share != nil {
+				t.Errorf("by %s: %+v", r.WithinBasis, r.Within)
+			}
+			x := r.Entries[0].Examples[0]
+			if known := x.StaleSeconds >= 1; known != (setting == "on") || x.StaleSeconds > x.AgeSeconds {
+				t.Errorf("by %s it has been stale for %v s, and is %v s old", basis, x.StaleSeconds, x.AgeSeconds)
+			}
+		})
 	}
 }
 

@@ -214,7 +214,7 @@ func (i *Inspection) compare(ctx context.Context, a *auditor, t target, ask aske
 	}
 	s := all[0]
 	i.Row = map[auditVerdict]string{
-		isConsistent: "same", isStale: "stale", isOrphan: "orphan", isDamaged: "damaged", isForeign: "foreign",
+		isConsistent: "same", isStale: "stale", isOrphan: "orphan", isDamaged: "damaged", isForeign: "foreign", isSkipped: "no row",
 		isOtherSchema: "other schema", isFenced: "fenced", isUnserved: "unserved", isUndecided: "undecided", isUnjudged: "unjudged",
 	}[s.verdict]
 	if s.verdict == isGone {

@@ -4,17 +4,23 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/wtcacheprom"
 )
 
 type auditFlags struct {
@@ -22,7 +28,7 @@ type auditFlags struct {
 	all, repair, asJSON bool
 	sample, rows        int
 	rate                float64
-	threshold           string
+	threshold, metrics  string
 	every, grace        time.Duration
 }
 
@@ -54,6 +60,7 @@ be used, a server that does not answer).`,
   wtcache audit users --all --rate 2000
   wtcache audit users.by_email --sample 200 --threshold 0.01%
   wtcache audit --all --repair
+  wtcache audit --every 1m --metrics :9187
   wtcache audit --every 1m --json | jq -c '.total | {checked, faulty}'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
@@ -66,6 +73,7 @@ be used, a server that does not answer).`,
 	flags.BoolVar(&f.repair, "repair", false, "make keys with a fault absent")
 	flags.StringVar(&f.threshold, "threshold", "0", "faults to put up with: a number of keys, or a percentage such as 0.01%")
 	flags.DurationVar(&f.every, "every", 0, "audit again and again, so often, until interrupted")
+	flags.StringVar(&f.metrics, "metrics", "", "with --every: serve Prometheus metrics at this address, such as :9187, under /metrics")
 	flags.DurationVar(&f.grace, "grace", 0, "how long an entry of a rule with consistency: eventual may be old (default 5s)")
 	flags.BoolVar(&f.asJSON, "json", false, "print the report as one JSON object")
 	cmd.MarkFlagsMutuallyExclusive("all", "sample")
@@ -86,6 +94,8 @@ func (f *auditFlags) options(args []string) (wtcache.AuditOptions, error) {
 		return o, fmt.Errorf("--sample %d is no sample; --all looks at every key", f.sample)
 	case f.rate < 0:
 		return o, fmt.Errorf("--rate %v is below 0", f.rate)
+	case f.metrics != "" && f.every == 0:
+		return o, errors.New("--metrics is for an audit that goes on; add --every 1m")
 	case f.every < 0:
 		return o, fmt.Errorf("--every %v is below 0", f.every)
 	}
@@ -124,6 +134,13 @@ func (f *auditFlags) run(cmd *cobra.Command, args []string) error {
 func (f *auditFlags) again(cmd *cobra.Command, db *sql.DB, opts wtcache.AuditOptions) error {
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
+	if f.metrics != "" {
+		end, err := serveMetrics(ctx, db, f.metrics)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	var over bool
 	var fault error
 	wtcache.AuditEvery(ctx, db, f.every, opts, func(r *wtcache.AuditReport, err error) {
@@ -142,6 +159,27 @@ func (f *auditFlags) again(cmd *cobra.Command, db *sql.DB, opts wtcache.AuditOpt
 		fault = errFindings
 	}
 	return fault
+}
+
+// serveMetrics serves what this process counts, the latest audit among it, until end is called.
+func serveMetrics(ctx context.Context, db *sql.DB, address string) (end func(), err error) {
+	collector, err := wtcacheprom.NewCollector(db)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(collector); err != nil {
+		return nil, err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("serve --metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(listener) }() // until Close
+	return func() { _ = server.Close() }, nil
 }
 
 // openDB opens the database as the program does. What matters of the log is in the errors.

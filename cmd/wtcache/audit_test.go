@@ -3,7 +3,12 @@ package main_test
 import (
 	"database/sql"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -65,6 +70,56 @@ func TestAuditAndInspect(t *testing.T) {
 	command("inspect").want(t, 2)
 	command("inspect", "users", "3", "4").want(t, 2, "takes 1 value")
 	run(t, nil, "audit", "--dsn", s.dsn, "--rules", s.rules, "--redis", "redis://127.0.0.1:1").want(t, 2, "unavailable")
+}
+
+// A job that shows nothing to Prometheus alerts nobody; and whoever ends it wants no complaint.
+func TestAuditEvery(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(t, "INSERT INTO users VALUES (1, 'secret')")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close()
+	cmd := exec.CommandContext(t.Context(), path, "audit", "--every", "50ms", "--json", "--metrics", address,
+		"--dsn", s.dsn, "--rules", s.rules, "--redis", testenv.NewRedis(t).URL)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := json.NewDecoder(out)
+	for range 2 {
+		var r wtcache.AuditReport
+		if err := lines.Decode(&r); err != nil || len(r.Entries) != 1 {
+			t.Errorf("it reports %+v (%v)", r, err)
+		}
+	}
+	if answer, err := http.Get("http://" + address + "/metrics"); err != nil {
+		t.Error(err)
+	} else {
+		text, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if !strings.Contains(string(text), "wtcache_audit_keys") {
+			t.Errorf("the metrics are\n%s", text)
+		}
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
+		t.Errorf("interrupted, it says %v: %s", err, stderr.String())
+	}
+	run(t, nil, "audit", "--metrics", address, "--dsn", s.dsn, "--rules", s.rules).want(t, 2, "--every")
 }
 
 // openThrough opens the shop as its program does.
