@@ -5,13 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // WarmOptions say what Warm fills, and how hard it works. The zero value fills every entry of every rule, as fast as one
 // batch after the other goes.
 type WarmOptions struct {
-	// Entries are names as a Reader has them: "users", "users.by_email". None: every entry of the rules.
+	// Entries are names as a Reader has them, "users.by_email"; a table's name means all of its entries. None: every entry of
+	// the rules that can be warmed (WarmReport.Left names the others).
 	Entries []string
 	// From and To bound the keys of a single entry: From is in the range, To is not. They are values of the columns of the
 	// unique index by which the table is gone through (WarmProgress.Columns), in its order; the first few are
@@ -84,9 +86,12 @@ type WarmProgress struct {
 type WarmReport struct {
 	Entries []WarmEntry `json:"entries"`
 	WarmCounts
-	Done    bool    `json:"done"` // nothing is left
-	Resume  string  `json:"resume,omitempty"`
-	Seconds float64 `json:"seconds"` // of this call
+	// Left are entries that were not asked for by their own name and cannot be warmed: their key holds no unique index along which the
+	// rows could be gone through.
+	Left    []string `json:"left,omitempty"`
+	Done    bool     `json:"done"` // nothing is left
+	Resume  string   `json:"resume,omitempty"`
+	Seconds float64  `json:"seconds"` // of this call
 }
 
 var (
@@ -95,6 +100,7 @@ var (
 	// ErrWarmResume is wrapped by Warm's error where a token does not fit: it is of other entries, of another range, of
 	// rules or a table that have changed since, or no token at all.
 	ErrWarmResume = errors.New("wtcache: cannot resume")
+	errNoWalk     = errors.New("no unique index to go along")
 	// ErrWarmChanged is wrapped by Warm's error where a rule's table changed while it was warmed.
 	ErrWarmChanged = errors.New("wtcache: the table or its rule has changed")
 )
@@ -128,7 +134,8 @@ type warmer struct {
 	plan  []*warming // an entry each
 	pace  *pacer
 	total int64
-	at    int // the entry under way
+	at    int      // the entry under way
+	left  []string // entries that cannot be warmed and were not asked for by their own name
 }
 
 func newWarmer(ctx context.Context, db *sql.DB, opts WarmOptions) (*warmer, error) {
@@ -143,23 +150,20 @@ func newWarmer(ctx context.Context, db *sql.DB, opts WarmOptions) (*warmer, erro
 	if _, err := cache.generation(ctx); err != nil {
 		return nil, err
 	}
-	names := opts.Entries
-	if len(names) == 0 {
-		for _, r := range cache.engine.rules {
-			for _, e := range r.Entries {
-				names = append(names, cache.engine.readName(r, e))
-			}
-		}
+	asked := cache.engine.warmNames(opts.Entries)
+	if len(asked) != 1 && (opts.From != nil || opts.To != nil) {
+		return nil, configErrorf("a range of keys is one of a single entry; %d are to be warmed", len(asked))
 	}
-	if len(names) != 1 && (opts.From != nil || opts.To != nil) {
-		return nil, configErrorf("a range of keys is one of a single entry; %d are to be warmed", len(names))
-	}
-	for _, name := range names {
-		t, err := cache.find(ctx, name)
+	for _, a := range asked {
+		t, err := cache.find(ctx, a.name)
 		if err != nil {
 			return nil, err
 		}
 		e, err := newWarming(t, opts)
+		if errors.Is(err, errNoWalk) && !a.byName {
+			w.left = append(w.left, a.name)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -172,6 +176,45 @@ func newWarmer(ctx context.Context, db *sql.DB, opts WarmOptions) (*warmer, erro
 		return nil, err
 	}
 	return w, w.size(ctx)
+}
+
+// warmName is an entry to be warmed; byName: the caller has named it, and not just its table.
+type warmName struct {
+	name   string
+	byName bool
+}
+
+// warmNames gives the entries that are meant: all where nothing is named, those of a table by its name. A name that no rule has stays
+// as it is, for the error that says so.
+func (e *engine) warmNames(named []string) (all []warmName) {
+	add := func(n warmName) {
+		if !slices.ContainsFunc(all, func(m warmName) bool { return m.name == n.name }) {
+			all = append(all, n)
+		}
+	}
+	for _, name := range named {
+		byTable := false
+		for _, r := range e.rules {
+			if name != r.Table.Table && name != r.Table.String() || len(r.Entries) == 1 {
+				continue
+			}
+			byTable = true
+			for _, entry := range r.Entries {
+				add(warmName{e.readName(r, entry), false})
+			}
+		}
+		if !byTable {
+			add(warmName{name, true})
+		}
+	}
+	if len(named) == 0 {
+		for _, r := range e.rules {
+			for _, entry := range r.Entries {
+				add(warmName{e.readName(r, entry), false})
+			}
+		}
+	}
+	return all
 }
 
 // filledIn checks the options and fills in what they leave open.
@@ -301,7 +344,7 @@ func (w *warmer) progress(e *warming) WarmProgress {
 }
 
 func (w *warmer) report() WarmReport {
-	r := WarmReport{Done: w.at == len(w.plan)}
+	r := WarmReport{Done: w.at == len(w.plan), Left: w.left}
 	for _, e := range w.plan {
 		r.Entries = append(r.Entries, WarmEntry{Entry: e.target.name, Table: e.target.table.Name.String(), Columns: e.walk.Columns, WarmCounts: e.counts})
 		r.add(e.counts)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -294,5 +295,26 @@ func TestWarmUnderWriters(t *testing.T) {
 				wantNoCrossSlot(t, f.rdb)
 			}
 		})
+	}
+}
+
+// Whoever names a table means all that is cached of it, and one key that cannot be gone through keeps nobody from warming the others.
+func TestWarmOfATable(t *testing.T) {
+	t.Parallel()
+	setup := shopFloor
+	setup.rules = map[string]string{"lines": strings.TrimRight(shopFloor.rules["lines"], "\n") + `
+  - {name: by_body, key: "{P}body:{body}", strategy: invalidate}
+`}
+	h := newShelf(t, setup)
+	report := warm(t, h, wtcache.WarmOptions{Entries: []string{"lines", "lines.by_code"}})
+	if len(report.Entries) != 2 || !slices.Equal(report.Left, []string{"lines.by_body"}) {
+		t.Errorf("warmed %+v, left %q", report.Entries, report.Left)
+	}
+	_, err := wtcache.Warm(t.Context(), h.db, wtcache.WarmOptions{Entries: []string{"lines.by_body"}})
+	if !errors.Is(err, wtcache.ErrConfig) || !strings.Contains(err.Error(), "no unique index") {
+		t.Errorf("an entry that was named, and cannot be warmed: %v", err)
+	}
+	if _, err = wtcache.Warm(t.Context(), h.db, wtcache.WarmOptions{Entries: []string{"line"}}); !errors.Is(err, wtcache.ErrUnknownEntry) {
+		t.Errorf("a name that there is not: %v", err)
 	}
 }

@@ -32,8 +32,8 @@ func newWarming(t target, opts WarmOptions) (*warming, error) {
 	}
 	walk, ok := t.table.Walk(t.entry.Index)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s cannot be warmed: the key %s holds no unique index of %s, along which its rows could be gone through (columns %s); name the other entries",
-			ErrConfig, t.name, t.entry.Key, t.table.Name, strings.Join(t.entry.Key.Columns(), ", "))
+		return nil, fmt.Errorf("%w: %w: %s cannot be warmed: the key %s holds no unique index of %s, along which its rows could be gone through (columns %s); name the other entries",
+			ErrConfig, errNoWalk, t.name, t.entry.Key, t.table.Name, strings.Join(t.entry.Key.Columns(), ", "))
 	}
 	e := &warming{target: t, walk: walk}
 	var err error

@@ -137,6 +137,9 @@ func printInspection(out io.Writer, p paint, i *wtcache.Inspection) error {
 	printControl(line, i)
 	if i.Row != "" {
 		text := i.Row
+		if text == "row" {
+			text = "there is one"
+		}
 		if len(i.Differs) > 0 {
 			text += "; differs in " + strings.Join(i.Differs, ", ")
 		}

@@ -31,12 +31,12 @@ type warmFlags struct {
 func newWarm() *cobra.Command {
 	var f warmFlags
 	cmd := &cobra.Command{
-		Use:   "warm [entry…]",
+		Use:   "warm [table | entry…]",
 		Short: "Fill entries from their tables",
 		Long: `warm fills the entries of rules from their tables, before the readers come: all entries, or
-those that are named as a reader names them (users, users.by_email). It takes leases, reads
-the primary and fills, as a reader does that misses: so it makes nothing stale, whatever is
-written meanwhile. What is in Redis already is left as it is, except with --refresh; what
+those that are named as a reader names them (users.by_email); a table's name means all of
+its entries. It takes leases, reads the primary and fills, as a reader does that misses: so
+it makes nothing stale, whatever is written meanwhile. What is in Redis already is left as it is, except with --refresh; what
 is being written just now is left to its writer.
 
 It goes along a unique index from key to key, and holds a few batches in memory. With
@@ -65,7 +65,7 @@ that does not answer, a state of other entries).`,
 	flags.BoolVar(&f.opts.Count, "count", false, "count the rows first, for an exact total; else it is the planner's estimate")
 	flags.StringVar(&f.maxMemory, "max-redis-memory", "", "stop when Redis uses more than this part of its maxmemory, such as 80%")
 	flags.StringVar(&f.state, "state", "", "file that notes how far it is, and from which it goes on")
-	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object: entries, rows, filled, cached, refused, unstorable, gone, done, seconds")
+	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object: entries, rows, filled, cached, refused, unstorable, gone, left, done, seconds")
 	return cmd
 }
 
@@ -100,7 +100,7 @@ func (f *warmFlags) run(cmd *cobra.Command, entries []string) error {
 	}
 	report, err := wtcache.Warm(ctx, db, f.opts)
 	bar.close()
-	if report.Entries == nil {
+	if report.Entries == nil && err != nil {
 		return err
 	}
 	return f.end(cmd, report, err)
@@ -134,6 +134,9 @@ func (f *warmFlags) print(cmd *cobra.Command, r wtcache.WarmReport) error {
 	p := paintOf(cmd)
 	for _, e := range r.Entries {
 		fmt.Fprintf(&b, "%s: %s: %s\n", p.bold(e.Entry), several(int(e.Rows), "row"), counted(e.WarmCounts))
+	}
+	for _, name := range r.Left {
+		fmt.Fprintf(&b, "%s: left out: its key holds no unique index along which the rows could be gone through\n", p.bold(name))
 	}
 	state := p.good("done")
 	if !r.Done {
