@@ -195,17 +195,22 @@ func (c *conn) count(st *step) {
 	case actPrecise:
 		c.engine.stats.preciseWrites.Add(1)
 		if len(st.coarse) > 0 {
-			c.engine.stats.coarseReasons.add(coarseForeignKey)
+			c.coarsely(coarseForeignKey, st.coarse[0])
 		}
 	case actPinned:
 		c.engine.stats.pinnedWrites.Add(1)
 	case actCoarse, actCommitPrepared:
 		c.engine.stats.coarseWrites.Add(1)
-		c.engine.stats.coarseReasons.add(st.reason)
-		c.engine.once("coarse "+st.reason+" "+st.coarse[0].Name.String(),
-			"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",
-			"reason", st.reason, "table", st.coarse[0].Name.String())
+		c.coarsely(st.reason, st.coarse[0])
 	}
+}
+
+// coarsely counts why every entry of a rule becomes absent, and says it once.
+func (c *conn) coarsely(reason string, t *rules.Table) {
+	c.engine.stats.coarseReasons.add(reason)
+	c.engine.once("coarse "+reason+" "+t.Name.String(),
+		"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",
+		"reason", reason, "table", t.Name.String())
 }
 
 // send runs a text as it is.

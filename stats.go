@@ -13,7 +13,7 @@ import (
 type Stats struct {
 	// Statements.
 	PreciseWrites   uint64 // statements whose rows were captured
-	CoarseWrites    uint64 // statements that made every entry of a rule absent
+	CoarseWrites    uint64 // statements of which no row was captured, and that made every entry of a rule absent
 	PinnedWrites    uint64 // statements under row-level security whose keys were all pinned
 	Uncaptured      uint64 // statements that name a ruled table and could not be followed (README, "What is not captured")
 	FenceFirst      uint64 // autocommit writes that were fenced before they ran

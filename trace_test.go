@@ -192,3 +192,26 @@ func TestStatsSayWhyWritesWereCoarse(t *testing.T) {
 		t.Errorf("%d writes were timed, want 4", s.WriteTimes.Count)
 	}
 }
+
+// A precise DELETE that Postgres carries on into another ruled table empties that table's rule: who is not told looks for the reason of
+// the misses in vain.
+func TestCascadeOfAPreciseWriteIsSaid(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, shelfSetup{
+		ddl: `CREATE TABLE boxes (id int PRIMARY KEY); CREATE TABLE things (id int PRIMARY KEY, box int REFERENCES boxes ON DELETE CASCADE);
+			INSERT INTO boxes VALUES (1), (2); INSERT INTO things VALUES (1, 1), (2, 2)`,
+		rules: map[string]string{
+			"boxes":  "table: {S}.boxes\nkey: \"{P}box:{id}\"\nredis_down: refuse\n",
+			"things": "table: {S}.things\nkey: \"{P}thing:{id}\"\nredis_down: refuse\n",
+		},
+	})
+	h.exec("DELETE FROM boxes WHERE id = 1")
+	h.exec("DELETE FROM boxes WHERE id = 2")
+	s := h.stats()
+	if s.PreciseWrites != 2 || s.CoarseWrites != 0 || s.CoarseReasons["foreign key action"] != 2 {
+		t.Errorf("%d precise, %d coarse, reasons %v", s.PreciseWrites, s.CoarseWrites, s.CoarseReasons)
+	}
+	if n := h.heard.told("reason=\"foreign key action\" table=" + h.schema + ".things"); n != 1 {
+		t.Errorf("that every entry of things went is logged %d times, want once", n)
+	}
+}
