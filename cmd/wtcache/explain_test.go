@@ -144,3 +144,31 @@ func TestExplainStdin(t *testing.T) {
 		}
 	}
 }
+
+// Who types "explain -" by mistake, or pipes in a log that goes on, must get the shell back by Ctrl-C.
+func TestExplainInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "explain", "--dsn", s.dsn, "--rules", s.rules)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: when it is written the command reads, and its signals are its own.
+	if _, err := in.Write(bytes.Repeat([]byte("SELECT 1;\n"), 1<<15)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("it ended with %v", err)
+	}
+}

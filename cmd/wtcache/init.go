@@ -233,22 +233,11 @@ func (q *question) ask(path string) (replace bool, err error) {
 
 // line waits for a line, or for an interrupt, which leaves the reading behind.
 func (q *question) line() (string, error) {
-	type answer struct {
-		line string
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		line, err := readLine(q.in)
-		answers <- answer{line, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.line, a.err
-	case <-q.ctx.Done():
+	line, err := orInterrupted(q.ctx, func() (string, error) { return readLine(q.in) })
+	if q.ctx.Err() != nil {
 		fmt.Fprintln(q.out)
-		return "", context.Cause(q.ctx)
 	}
+	return line, err
 }
 
 // readLine reads one byte at a time: what comes after the line is for the next question.
