@@ -141,6 +141,7 @@ func TestCheckDump(t *testing.T) {
 	bad := write("bad.sql", dump+"CREATE TABLE shop.more (\n  id nosuchtype\n);\n")
 	run(t, nil, args(bad)...).want(t, 2, bad+":"+line(t, dump+"CREATE TABLE shop.more (", "CREATE TABLE shop.more ("), "nosuchtype", "CREATE TABLE shop.more ( id nosuchtype )")
 	run(t, nil, args(filepath.Join(dir, "none.sql"))...).want(t, 2, "none.sql")
+	run(t, nil, args(write("marked.sql", "\ufeff"+dump))...).want(t, 0, "warning: trigger")
 	// What is loaded as something else than it is gives findings, or the want of them, that mean nothing.
 	run(t, nil, args(write("all.sql", "\\connect template1\n"+dump+"\\connect shop\n"+dump))...).want(t, 2, "all.sql", "several databases (template1, shop)")
 	run(t, nil, args(write("parts.sql", dump+"\\ir more.sql\n"))...).want(t, 2, "parts.sql", "it includes more.sql")

@@ -175,7 +175,7 @@ func (o *explainOptions) sources(stdin io.Reader, texts []string) ([]explainSour
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, explainSource{name: name, text: string(read), loose: true})
+		all = append(all, explainSource{name: name, text: strings.TrimPrefix(string(read), "\ufeff"), loose: true})
 	}
 	return all, nil
 }

@@ -92,6 +92,7 @@ func TestExplainFiles(t *testing.T) {
 		"log": {"2026-11-26 21:00:00.1 UTC [12] ann@shop LOG:  statement: UPDATE users SET name = ''\n2026-11-26 21:00:01 UTC [12] ann@shop DETAIL:  parameters: $1 = '1'\n" +
 			"2026-11-26 21:00:02.1 UTC [12] LOG:  duration: 0.123 ms  execute <unnamed>: SELECT *\n\tFROM users\n\tWHERE id = $1\n2026-11-26 ERROR:  boom\n", "1:58 precise, 3:77 read", 0},
 		"broken":   {"UPDATE users\nSET = 1\nWHERE id = 1", "1:1 coarse fault 2:5", 1},
+		"marked":   {"\ufeffTRUNCATE users;\r\nSELECT 1;\r\n", "1:1 coarse, 2:1 unruled", 0}, // as editors of Windows write it
 		"an empty": {"\n -- nothing\n", "", 0},
 	} {
 		file := filepath.Join(t.TempDir(), "statements.sql")

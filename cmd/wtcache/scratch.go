@@ -61,7 +61,7 @@ func checkDump(ctx context.Context, dsn, file string, cfg wtcache.Config, opts w
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.drop(ctx)) }()
-	if err := s.load(ctx, string(text)); err != nil {
+	if err := s.load(ctx, strings.TrimPrefix(string(text), "\ufeff")); err != nil { // editors of Windows put a mark first
 		return nil, err
 	}
 	opts.SchemaOnly = true
