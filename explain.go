@@ -101,7 +101,7 @@ type ExplainedEntry struct {
 	// Keys are those that the statement touches, a row each, as far as its text and arguments show them:
 	// "user:42", "user:{id=$1}", "user:{id}" where nothing is known.
 	Keys []string `json:"keys"`
-	// OldKeys are those that the rows had before, where they can change. They become absent.
+	// OldKeys are those that the rows had before, where they can change. Where they have, these become absent.
 	OldKeys []string `json:"old_keys,omitempty"`
 	Why     string   `json:"why,omitempty"`
 }

@@ -138,13 +138,13 @@ func (e *explaining) classifyPassed() Class {
 // definition calls none.
 func (e *explaining) functions() []rules.Function {
 	switch e.st.stmt.Kind {
-	case parser.KindDDL, parser.KindSession, parser.KindPrepare, parser.KindUnparsable, parser.KindDo:
+	case parser.KindDDL, parser.KindSession, parser.KindPrepare, parser.KindUnparsable:
 		return nil
 	}
 	if len(e.x.functions) == 0 {
 		return nil
 	}
-	called := parser.Calls(e.st.text)
+	called := e.called()
 	var all []rules.Function
 	for _, f := range e.x.functions {
 		if slices.Contains(called, f.Name.Table) {
@@ -152,6 +152,18 @@ func (e *explaining) functions() []rules.Function {
 		}
 	}
 	return all
+}
+
+// called gives the bare names of what the text calls; a DO block does so inside a string.
+func (e *explaining) called() []string {
+	if e.st.stmt.Kind != parser.KindDo {
+		return parser.Calls(e.st.text)
+	}
+	var names []string
+	for _, r := range parser.ReadBody(e.st.text, true).Calls {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // mentioned gives the ruled tables whose names, or those of what is over them, are in the text.

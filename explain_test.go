@@ -106,6 +106,8 @@ func TestExplainClasses(t *testing.T) {
 		{`ALTER TABLE users ADD x int`, wtcache.ClassCoarse, "definition", "migrations"},
 		{`CREATE INDEX CONCURRENTLY i ON users (name)`, wtcache.ClassNotCaptured, "definition", "CONCURRENTLY"},
 		{`SELECT promote(1)`, wtcache.ClassNotCaptured, "function", "promote"},
+		{`DO $$BEGIN PERFORM "promote"(1); END$$`, wtcache.ClassNotCaptured, "function", "promote"},
+		{`DO 'BEGIN RAISE NOTICE ''promote''; END'`, wtcache.ClassSession, "", ""},
 		{`CALL "promote"(1)`, wtcache.ClassNotCaptured, "function", "promote"},
 		{`INSERT INTO visits VALUES (1)`, wtcache.ClassNotCaptured, "trigger", "visited"},
 		{`SELEC * FROM users`, wtcache.ClassCoarse, "write", "syntax error"},

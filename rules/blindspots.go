@@ -30,9 +30,12 @@ func (s blindSpot) name() Name { return Name{s.Schema, s.Name} }
 // blindSpotsSQL looks beyond the tables themselves: foreign keys that act on them (also
 // through further tables), functions that mention them, subscriptions that fill them. A
 // function counts where its body depends on a table, or where its text holds the table's
-// name and a word that writes.
+// name and a word that writes. The name stands alone there: \m and \M would want a letter at its
+// ends, which not every name has ("wow!", and "café" where the locale is C).
 const blindSpotsSQL = ` , ruled AS (
-  SELECT DISTINCT r.root, c.oid, c.relname FROM reach r JOIN pg_catalog.pg_class c ON c.oid = r.oid WHERE r.how IN ('self', 'down')
+  SELECT DISTINCT r.root, c.oid, n.spelled, pg_catalog.regexp_replace(n.spelled, E'(\\W)', E'\\\\\\1', 'g') AS pattern
+  FROM reach r JOIN pg_catalog.pg_class c ON c.oid = r.oid
+  CROSS JOIN LATERAL (SELECT pg_catalog.replace(c.relname::pg_catalog.text, '"', '""') AS spelled) n WHERE r.how IN ('self', 'down')
 ), acting AS (
   SELECT oid, conname, conrelid, confrelid FROM pg_catalog.pg_constraint
   WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
@@ -43,15 +46,15 @@ const blindSpotsSQL = ` , ruled AS (
 ), written AS (
   SELECT u.root, p.oid, p.proname, s.nspname, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS fires,
     p.prosrc ~* E'\\mexecute\\M' OR p.prosrc ~* (E'\\m(insert\\s+into|update(\\s+only)?|delete\\s+from(\\s+only)?|merge\\s+into)\\s+([a-z0-9_"]+\\s*\\.\\s*)?"?'
-      || pg_catalog.regexp_replace(u.relname::pg_catalog.text, E'(\\W)', E'\\\\\\1', 'g') || E'\\M') AS writes
+      || u.pattern || E'(?!\\w)') AS writes
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
   JOIN pg_catalog.pg_language l ON l.oid = p.prolang CROSS JOIN ruled u
   WHERE s.nspname NOT IN ('pg_catalog', 'information_schema') AND p.prokind IN ('f', 'p') AND l.lanname NOT IN ('c', 'internal')
     AND (EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
         AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = u.oid)
-      OR (pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(u.relname::pg_catalog.text)) > 0
+      OR (pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(u.spelled)) > 0
         AND p.prosrc ~* E'\\m(insert|update|delete|merge|copy|truncate|execute)\\M'
-        AND p.prosrc ~* (E'\\m' || pg_catalog.regexp_replace(u.relname::pg_catalog.text, E'(\\W)', E'\\\\\\1', 'g') || E'\\M')))
+        AND p.prosrc ~* (E'(?<!\\w)' || u.pattern || E'(?!\\w)')))
 )
 SELECT 'blind', pg_catalog.json_build_object('root', root::pg_catalog.int8, 'kind', kind, 'schema', nsp, 'name', name, 'detail', detail,
   'delete', del, 'columns', cols)::pg_catalog.text FROM (

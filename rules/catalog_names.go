@@ -3,6 +3,7 @@ package rules
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -79,6 +80,7 @@ func nearest(want string, candidates []string) []string {
 	}
 	var out []string
 	for _, group := range byDistance {
+		slices.SortStableFunc(group, func(a, b string) int { return lettersApart(want, a) - lettersApart(want, b) }) // case decides between equals
 		out = append(out, group...)
 	}
 	return out[:min(len(out), 3)]

@@ -104,6 +104,9 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
+	if got := strings.Join(nearest("usrs", []string{"USERS", "Users", "users"}), " "); got != "users Users USERS" {
+		t.Errorf("of names that differ in case it suggests %s", got)
+	}
 }
 
 // Quoting that breaks lets a name end the statement.

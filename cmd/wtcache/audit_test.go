@@ -53,6 +53,7 @@ func TestAuditAndInspect(t *testing.T) {
 	if err := json.Unmarshal([]byte(o.stdout), &r); o.code != 1 || err != nil || r.Total.Stale != 1 || r.Entries[0].Examples[0].Key != "user:3" {
 		t.Errorf("it reports (%d, %v) %s", o.code, err, o.stdout)
 	}
+	command("inspect", "users.by_nam", "3").want(t, 2, `no such entry: "users.by_nam"`)
 	o = command("inspect", "user:3", "--compare")
 	o.want(t, 1, "stale; differs in name")
 	o.wantNot(t, "secret")

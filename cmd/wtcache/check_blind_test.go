@@ -141,6 +141,15 @@ func TestCheckDump(t *testing.T) {
 	bad := write("bad.sql", dump+"CREATE TABLE shop.more (\n  id nosuchtype\n);\n")
 	run(t, nil, args(bad)...).want(t, 2, bad+":"+line(t, dump+"CREATE TABLE shop.more (", "CREATE TABLE shop.more ("), "nosuchtype", "CREATE TABLE shop.more ( id nosuchtype )")
 	run(t, nil, args(filepath.Join(dir, "none.sql"))...).want(t, 2, "none.sql")
+	run(t, nil, args(write("marked.sql", "\ufeff"+dump))...).want(t, 0, "warning: trigger")
+	// What is loaded as something else than it is gives findings, or the want of them, that mean nothing.
+	run(t, nil, args(write("all.sql", "\\connect template1\n"+dump+"\\connect shop\n"+dump))...).want(t, 2, "all.sql", "several databases (template1, shop)")
+	run(t, nil, args(write("parts.sql", dump+"\\ir more.sql\n"))...).want(t, 2, "parts.sql", "it includes more.sql")
+	run(t, nil, args(write("own.dump", "PGDMP\x01\x0e\x00"))...).want(t, 2, "own.dump", "pg_restore -s")
+	run(t, nil, args(write("role.sql", dump+"DO $$ BEGIN CREATE ROLE left_behind; EXCEPTION WHEN duplicate_object THEN NULL; END $$;\n"))...).want(t, 0, "3 statements left out (it would change more")
+	if n := scalar(t, server.URL, "SELECT count(*)::text FROM pg_roles WHERE rolname = 'left_behind'"); n != "0" {
+		t.Error("check has made a role on the server")
+	}
 	broken := write("broken.yaml", "table: shop.users\nkey: \"user:{nosuch}\"\n")
 	run(t, nil, append(args(write("good.sql", dump)), "--rules", broken)...).want(t, 1, "nosuch")
 	nothingStays(t, server)

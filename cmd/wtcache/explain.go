@@ -93,11 +93,11 @@ func (o *explainOptions) run(cmd *cobra.Command, texts []string) error {
 			return fmt.Errorf("--fail-on %s: there is no such class; the classes are %s", class, strings.Join(classNames(), ", "))
 		}
 	}
-	sources, err := o.sources(cmd.InOrStdin(), texts)
+	sources, err := orInterrupted(cmd.Context(), func() ([]explainSource, error) { return o.sources(cmd.InOrStdin(), texts) })
 	if err != nil {
 		return err
 	}
-	explained, err := o.explain(cmd.Context(), sources)
+	explained, err := orInterrupted(cmd.Context(), func() ([]explainedStatement, error) { return o.explain(cmd.Context(), sources) })
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (o *explainOptions) sources(stdin io.Reader, texts []string) ([]explainSour
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, explainSource{name: name, text: string(read), loose: true})
+		all = append(all, explainSource{name: name, text: strings.TrimPrefix(string(read), "\ufeff"), loose: true})
 	}
 	return all, nil
 }

@@ -92,6 +92,7 @@ func TestExplainFiles(t *testing.T) {
 		"log": {"2026-11-26 21:00:00.1 UTC [12] ann@shop LOG:  statement: UPDATE users SET name = ''\n2026-11-26 21:00:01 UTC [12] ann@shop DETAIL:  parameters: $1 = '1'\n" +
 			"2026-11-26 21:00:02.1 UTC [12] LOG:  duration: 0.123 ms  execute <unnamed>: SELECT *\n\tFROM users\n\tWHERE id = $1\n2026-11-26 ERROR:  boom\n", "1:58 precise, 3:77 read", 0},
 		"broken":   {"UPDATE users\nSET = 1\nWHERE id = 1", "1:1 coarse fault 2:5", 1},
+		"marked":   {"\ufeffTRUNCATE users;\r\nSELECT 1;\r\n", "1:1 coarse, 2:1 unruled", 0}, // as editors of Windows write it
 		"an empty": {"\n -- nothing\n", "", 0},
 	} {
 		file := filepath.Join(t.TempDir(), "statements.sql")
@@ -142,5 +143,33 @@ func TestExplainStdin(t *testing.T) {
 		if err != nil || !strings.Contains(string(out), "-:1:1: precise: DELETE") || !strings.Contains(string(out), "-:2:1: unruled") {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
+	}
+}
+
+// Who types "explain -" by mistake, or pipes in a log that goes on, must get the shell back by Ctrl-C.
+func TestExplainInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "explain", "--dsn", s.dsn, "--rules", s.rules)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: when it is written the command reads, and its signals are its own.
+	if _, err := in.Write(bytes.Repeat([]byte("SELECT 1;\n"), 1<<15)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("it ended with %v", err)
 	}
 }

@@ -115,7 +115,7 @@ func (p *explainPrinter) table(t wtcache.ExplainedTable) {
 			text = fmt.Sprintf("%s: every %s absent", name, e.Key)
 		}
 		if len(e.OldKeys) > 0 {
-			text += fmt.Sprintf("; before: %s absent", strings.Join(firstKeys(e.OldKeys), ", "))
+			text += fmt.Sprintf("; before: %s, absent where that is another", strings.Join(firstKeys(e.OldKeys), ", "))
 		}
 		if e.Why != "" {
 			text += " (" + e.Why + ")"

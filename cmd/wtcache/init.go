@@ -20,6 +20,7 @@ type initFlags struct {
 	settings              settings
 	only, except, schemas []string
 	force, dryRun, asJSON bool
+	settled               bool // the DSN or the environment names the folder
 }
 
 func newInit() *cobra.Command {
@@ -83,7 +84,10 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report := initReport{Folder: folder, Skipped: drafted.Skipped, named: len(f.only)}
+	report := initReport{Folder: folder, Skipped: drafted.Skipped, named: len(f.only), check: "wtcache check"}
+	if !f.settled {
+		report.check += " --rules " + folder // which check does not know of itself
+	}
 	if report.Skipped == nil {
 		report.Skipped = []draft.Skipped{}
 	}
@@ -109,6 +113,7 @@ func (f *initFlags) where() (base, folder string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	f.settled = cfg.RulesPath != "" && f.settings.rules == ""
 	f.settings.override(&cfg)
 	f.settings.outbox = cfg.Outbox
 	folder = cfg.RulesPath
@@ -233,22 +238,11 @@ func (q *question) ask(path string) (replace bool, err error) {
 
 // line waits for a line, or for an interrupt, which leaves the reading behind.
 func (q *question) line() (string, error) {
-	type answer struct {
-		line string
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		line, err := readLine(q.in)
-		answers <- answer{line, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.line, a.err
-	case <-q.ctx.Done():
+	line, err := orInterrupted(q.ctx, func() (string, error) { return readLine(q.in) })
+	if q.ctx.Err() != nil {
 		fmt.Fprintln(q.out)
-		return "", context.Cause(q.ctx)
 	}
+	return line, err
 }
 
 // readLine reads one byte at a time: what comes after the line is for the next question.

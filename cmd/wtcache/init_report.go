@@ -20,7 +20,8 @@ type initReport struct {
 	Skipped []draft.Skipped `json:"skipped"`
 	Error   string          `json:"error,omitempty"` // why not all files were seen to
 
-	named int // how many tables --only names
+	named int    // how many tables --only names
+	check string // the command that comes next
 }
 
 // initFile is a drafted file and what became of it.
@@ -135,5 +136,5 @@ func (r *initReport) summary(b *strings.Builder) {
 	if n := r.count(draft.Kept); n > 0 {
 		b.WriteString(" Kept files differ from their drafts: --dry-run shows the drafts, --force overwrites.")
 	}
-	b.WriteString("\nNext: look through the files, make the outbox with \"wtcache schema\", and run \"wtcache check\".\n")
+	b.WriteString("\nNext: look through the files, make the outbox with \"wtcache schema\", and run \"" + r.check + "\".\n")
 }

@@ -37,7 +37,8 @@ func TestInit(t *testing.T) {
 	t.Parallel()
 	dsn, rules := newStore(t)
 	redis := testenv.NewRedis(t).URL
-	run(t, nil, "init", "--dsn", dsn, "--rules", rules).want(t, 0, "users.yaml", "user", "2 files written", "leaves out password_hash", "public.log", "no primary key")
+	run(t, nil, "init", "--dsn", dsn, "--rules", rules).want(t, 0, "users.yaml", "user", "2 files written", "leaves out password_hash", "public.log", "no primary key",
+		`run "wtcache check --rules `+rules+`"`)
 	run(t, nil, "check", "--dsn", dsn, "--rules", rules, "--redis", redis).want(t, 0, "0 errors")
 
 	users := filepath.Join(rules, "users.yaml")
@@ -64,6 +65,7 @@ func TestInit(t *testing.T) {
 func TestInitJSON(t *testing.T) {
 	t.Parallel()
 	dsn, rules := newStore(t)
+	run(t, []string{"WTCACHE_DSN=" + dsn, "WTCACHE_RULES=" + rules}, "init", "--dry-run").want(t, 0, `run "wtcache check"`)
 	// The settings of the program name the folder, too.
 	out := run(t, []string{"WTCACHE_DSN=" + dsn, "WTCACHE_RULES=" + rules}, "init", "--only", "users", "--json")
 	out.want(t, 0)

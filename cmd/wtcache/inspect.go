@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func inspect(cmd *cobra.Command, s *settings, args []string, o wtcache.InspectOp
 	switch key, err := wtcache.KeyOf(cmd.Context(), db, args[0], values...); {
 	case err == nil:
 		args = []string{key}
-	case !errors.Is(err, wtcache.ErrUnknownEntry):
+	case !errors.Is(err, wtcache.ErrUnknownEntry) || len(args) > 1 && isOfRule(db, args[0]):
 		return nil, err
 	}
 	found := make([]*wtcache.Inspection, len(args))
@@ -80,6 +81,20 @@ func inspect(cmd *cobra.Command, s *settings, args []string, o wtcache.InspectOp
 		}
 	}
 	return found, nil
+}
+
+// isOfRule says that a name begins like that of an entry: with a table that has a rule.
+func isOfRule(db *sql.DB, name string) bool {
+	all, err := wtcache.RulesOf(db)
+	return err == nil && slices.ContainsFunc(all, func(r wtcache.RuleInfo) bool {
+		_, bare, _ := strings.Cut(r.Table, ".")
+		for _, table := range []string{r.Table, bare} {
+			if name == table || strings.HasPrefix(name, table+".") {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func isWrong(i *wtcache.Inspection) bool {

@@ -36,6 +36,7 @@ var errFindings = errors.New("there are findings at error level")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process, whatever keeps the command
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -54,6 +55,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	default:
 		complain(stderr, err)
 		return exitTrouble
+	}
+}
+
+// orInterrupted does work that no context reaches, such as waiting for a line, or leaves it behind when the
+// command is interrupted.
+func orInterrupted[T any](ctx context.Context, work func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := work()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 
@@ -91,9 +113,11 @@ that does not answer).`,
 		Example: `  wtcache check --dsn postgres://localhost/shop --rules ./rules --redis redis://localhost:6379
   wtcache schema | psql "$DATABASE_URL"
   source <(wtcache completion bash)`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("wtcache {{.Version}}\n")
 	addOutputFlags(root)
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(newCheck(), newExplain(), newSchema(), newDrain(), newVersion(), newWarm(), newInit(), newAudit(), newInspect(), newStatus())

@@ -68,6 +68,11 @@ func TestSchema(t *testing.T) {
 	drain := []string{"drain", "--dsn", s.dsn + "&wtcache_outbox=elsewhere", "--rules", s.rules, "--redis", url}
 	run(t, nil, drain...).want(t, 0, "0 rows drained")
 	run(t, nil, append(drain, "--outbox", "off")...).want(t, 2, "no outbox to drain")
+	// Made where no program looks for it, it would be said to be missing as before.
+	run(t, []string{"WTCACHE_OUTBOX=of_the_env"}, "schema").want(t, 0, `CREATE SCHEMA IF NOT EXISTS "of_the_env"`)
+	run(t, []string{"WTCACHE_OUTBOX=of_the_env"}, "schema", "--schema", "flag").want(t, 0, `CREATE SCHEMA IF NOT EXISTS "flag"`)
+	run(t, []string{"WTCACHE_OUTBOX=off"}, "schema").want(t, 2, "the outbox is off")
+	run(t, nil, "schema", "--apply", "--dsn", s.dsn+"&wtcache_outbox=of_the_dsn").want(t, 0, "in schema of_the_dsn")
 	run(t, nil, "schema", "--apply").want(t, 2, "--dsn")
 	run(t, nil, "schema", "--dsn", s.dsn).want(t, 2, "--apply")
 	run(t, nil, "schema", "--apply", "--dsn", asShop.dsn).want(t, 2, "permission denied")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,12 +31,16 @@ Exit codes: 0 done; 2 wrong usage, or the database refused.`,
   wtcache schema --apply --dsn postgres://owner@localhost/shop --grant-to shop`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dsn != "" && !apply {
+				return errors.New("--dsn does nothing without --apply")
+			}
+			schema, err := outboxSchema(schema, dsn)
+			if err != nil {
+				return err
+			}
 			text := outbox.Schema(schema)
 			for _, role := range grantTo {
 				text += "\n" + outbox.Grants(schema, role)
-			}
-			if dsn != "" && !apply {
-				return errors.New("--dsn does nothing without --apply")
 			}
 			if apply {
 				if err := execute(cmd, dsn, text); err != nil {
@@ -55,12 +60,28 @@ Exit codes: 0 done; 2 wrong usage, or the database refused.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&schema, "schema", outbox.DefaultSchema, "schema of the tables")
+	flags.StringVar(&schema, "schema", "", "schema of the tables (default wtcache_outbox of the DSN, else $WTCACHE_OUTBOX, else wtcache)")
 	flags.StringArrayVar(&grantTo, "grant-to", nil, "role that may write to the outbox and drain it; may be repeated")
 	flags.BoolVar(&apply, "apply", false, "run it instead of printing it")
 	flags.StringVar(&dsn, "dsn", "", "DSN of Postgres, with --apply (default $WTCACHE_DSN, else $DATABASE_URL)")
 	flags.BoolVar(&asJSON, "json", false, "print one JSON object: schema, sql, applied")
 	return cmd
+}
+
+// outboxSchema gives the flag's schema, else the one in which the programs with these settings look for the outbox.
+func outboxSchema(flag, dsn string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	dsn, _ = dsnOr(dsn) // printing needs no database
+	_, cfg, err := wtcache.ParseDSN(dsn)
+	if err != nil {
+		return "", err
+	}
+	if cfg.Outbox == wtcache.OutboxOff {
+		return "", errors.New("the outbox is off (wtcache_outbox of the DSN, or $WTCACHE_OUTBOX), so that no tables are needed; to make them all the same name their schema with --schema")
+	}
+	return cmp.Or(cfg.Outbox, outbox.DefaultSchema), nil
 }
 
 func execute(cmd *cobra.Command, dsn, text string) error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,9 @@ func checkDump(ctx context.Context, dsn, file string, cfg wtcache.Config, opts w
 	if err != nil {
 		return nil, fmt.Errorf("read the dump: %w", err)
 	}
+	if err := loadable(string(text)); err != nil {
+		return nil, fmt.Errorf("read the dump: %s: %w", file, err)
+	}
 	base, _, err := wtcache.ParseDSN(dsn)
 	if err != nil {
 		return nil, err
@@ -57,12 +61,38 @@ func checkDump(ctx context.Context, dsn, file string, cfg wtcache.Config, opts w
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.drop(ctx)) }()
-	if err := s.load(ctx, string(text)); err != nil {
+	if err := s.load(ctx, strings.TrimPrefix(string(text), "\ufeff")); err != nil { // editors of Windows put a mark first
 		return nil, err
 	}
 	opts.SchemaOnly = true
 	found, err = wtcache.CheckWith(ctx, s.connector(), cfg, opts)
 	return append(found, s.findings()...), err
+}
+
+// The commands of psql by which a script is no longer that of one database's schema.
+var (
+	connects = regexp.MustCompile(`(?m)^\\(?:c|connect)[ \t]+(.+?)[ \t\r]*$`)
+	includes = regexp.MustCompile(`(?m)^\\(?:i|ir|include|include_relative)[ \t]+(.+?)[ \t\r]*$`)
+)
+
+// loadable refuses what would be loaded as something else than it is.
+func loadable(text string) error {
+	var databases []string
+	for _, m := range connects.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(databases, m[1]) {
+			databases = append(databases, m[1])
+		}
+	}
+	switch {
+	case strings.HasPrefix(text, "PGDMP"):
+		return errors.New("it is in pg_dump's own format; make SQL of it: pg_restore -s -f schema.sql")
+	case len(databases) > 1:
+		return fmt.Errorf("it holds several databases (%s); dump the one: pg_dump -s", strings.Join(databases, ", "))
+	}
+	if m := includes.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("it includes %s, which only psql does; put the files into one", m[1])
+	}
+	return nil
 }
 
 // run runs one statement on the server's own database.
@@ -169,11 +199,16 @@ func reaching(st parser.ScriptStatement) string {
 		return leftGlobal
 	case verb == "SET" && (object == "ROLE" || object == "SESSION" && word(st, 2) == "AUTHORIZATION"), verb == "RESET":
 		return leftGlobal
+	case verb == "DO" && globally.MatchString(st.Text):
+		return leftGlobal
 	case verb == "COPY" || verb == "INSERT":
 		return leftRows
 	}
 	return ""
 }
+
+// globally finds in a DO block what reaching finds in a statement: schemas that are written by hand make their roles so.
+var globally = regexp.MustCompile(`(?i)\b(CREATE|ALTER|DROP)\s+(DATABASE|ROLE|USER|GROUP|TABLESPACE|SYSTEM|SUBSCRIPTION)\b`)
 
 // onLocal tells rights on a database's objects from memberships, and from rights on what is the server's.
 func onLocal(st parser.ScriptStatement) bool {

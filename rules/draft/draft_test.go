@@ -118,6 +118,9 @@ func TestSkipped(t *testing.T) {
 			t.Errorf("late is left out because %q; want %q", r, part)
 		}
 	}
+	if notes := strings.Join(file(t, got, "parent.yaml").Notes, " "); !strings.Contains(notes, "tables that inherit from it") {
+		t.Errorf("of a key that a child's row may have, too, it says %q", notes)
+	}
 	d.bind(write(t, got))
 }
 

@@ -30,7 +30,7 @@ func (d *drafter) table(r *relation) (f *File, reason string) {
 		set, faults := d.bind(rule)
 		if len(faults) == 0 {
 			f.rule = rule
-			f.Notes = notes(r, set.Tables[0])
+			f.Notes = d.notes(r, set.Tables[0])
 			d.via(f)
 			f.Text = f.render()
 			return f, ""
@@ -146,8 +146,11 @@ func (d *drafter) omit(f *File) {
 }
 
 // notes says what about a table changes what its rule is worth.
-func notes(r *relation, bound *rules.Table) []string {
+func (d *drafter) notes(r *relation, bound *rules.Table) []string {
 	var out []string
+	if r.Kind == "r" && slices.ContainsFunc(d.all, func(c *relation) bool { return slices.Contains(c.Parents, r.OID) }) {
+		out = append(out, "Beware: rows of the tables that inherit from it are rows of it, and no unique index spans them: the same key must never be in two.")
+	}
 	if bound.AfterTriggers {
 		out = append(out, "The table has AFTER triggers, which may change a row again: a write makes its entries absent, and readers fill them.")
 	}
