@@ -85,7 +85,8 @@ type AuditCounts struct {
 	Damaged int64 `json:"damaged"` // the checksum does not fit
 	// Foreign is what stands under the key of a row and is no entry of any format.
 	Foreign int64 `json:"foreign"`
-	// OtherSchema are entries of another schema or format, of a release with other rules: absent for readers.
+	// OtherSchema are entries of another schema or format, of a release with other rules, or of format plain or versioned with
+	// the payload that the row has and without a header, which Redis has evicted: absent for wtcache's readers.
 	OtherSchema int64 `json:"other_schema"`
 	Fenced      int64 `json:"fenced"` // a commit is under way, and there is no value
 	Gone        int64 `json:"gone"`   // the value went before it was looked at

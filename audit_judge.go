@@ -65,6 +65,11 @@ type suspect struct {
 	since   time.Time // when it was first seen to differ
 }
 
+// suspicious says that it has to be looked at again: see settle.
+func (s *suspect) suspicious() bool {
+	return s.verdict.suspicion() || s.entry.Headless && (s.verdict == isDamaged || s.verdict == isForeign)
+}
+
 // look judges some keys, and repairs them.
 func (a *auditor) look(ctx context.Context, t target, keys []string) error {
 	var asks []asked
@@ -164,6 +169,13 @@ func judge(e *cachesync.Examined, f *fact, key string) auditVerdict {
 		return isGone
 	case cachesync.EntryOtherSchema:
 		return isOtherSchema
+	case cachesync.EntryDamaged, cachesync.EntryForeign:
+		// A header that was evicted alone: wtcache's readers are served nothing, and others what is right.
+		if e.Headless && f.found && f.fits && f.key == key && string(e.Value.Payload) == string(f.payload) {
+			return isOtherSchema
+		}
+	}
+	switch e.State {
 	case cachesync.EntryDamaged:
 		return isDamaged
 	case cachesync.EntryForeign:
@@ -220,7 +232,7 @@ var auditPauses = [...]time.Duration{0, 10 * time.Millisecond, 40 * time.Millise
 func (a *auditor) settle(ctx context.Context, t target, all []*suspect) error {
 	var open []*suspect
 	for _, s := range all {
-		if s.verdict.suspicion() {
+		if s.suspicious() {
 			open = append(open, s)
 		}
 	}
@@ -263,7 +275,7 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 	}
 	served := a.cache.engine.watched(ctx, t.table, 0)
 	for i, s := range open {
-		if !now[i].verdict.suspicion() {
+		if !now[i].suspicious() {
 			s.entry, s.fact, s.verdict = now[i].entry, now[i].fact, now[i].verdict
 			continue
 		}
@@ -273,7 +285,9 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 			continue
 		}
 		s.entry, s.fact, s.verdict = after[i], now[i].fact, now[i].verdict
-		if e := &s.entry; !served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key) {
+		if e := &s.entry; !s.verdict.suspicion() {
+			continue
+		} else if !served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key) {
 			s.verdict = isUnserved
 		}
 	}
