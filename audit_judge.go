@@ -83,7 +83,7 @@ func (a *auditor) look(ctx context.Context, t target, keys []string) error {
 	if len(asks) == 0 {
 		return nil
 	}
-	if err := a.limit.WaitN(ctx, len(asks)); err != nil {
+	if err := paced(ctx, a.limit, len(asks)); err != nil {
 		return err
 	}
 	all, err := a.meetAll(ctx, t, asks)
@@ -109,7 +109,7 @@ func (a *auditor) pace(all []*suspect) {
 // cover counts which rows of the table are cached. In a sample those that are, and that Redis has not
 // brought before, are judged like others.
 func (a *auditor) cover(ctx context.Context, t target, keys []string) error {
-	if err := a.limit.WaitN(ctx, len(keys)); err != nil {
+	if err := paced(ctx, a.limit, len(keys)); err != nil {
 		return err
 	}
 	var there []string

@@ -3,6 +3,7 @@ package wtcache_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -401,6 +402,21 @@ func TestAuditWithin(t *testing.T) {
 				t.Errorf("by %s it has been stale for %v s, and is %v s old", basis, x.StaleSeconds, x.AgeSeconds)
 			}
 		})
+	}
+}
+
+// Whoever gives an audit or a warming a deadline asks the error for it, also where the rate alone would break it.
+func TestRateMeetsDeadline(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, testenv.RealRedis(t), "envelope", "", 250) // more than the first burst
+	a.fill(1, 250)
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	if _, err := wtcache.Audit(ctx, a.db, wtcache.AuditOptions{Rate: .001}); err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an audit: %v", err)
+	}
+	if _, err := wtcache.Warm(ctx, a.db, wtcache.WarmOptions{Rate: .001}); err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a warming: %v", err)
 	}
 }
 
