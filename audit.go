@@ -142,6 +142,8 @@ type AuditReport struct {
 	// else "written_at".
 	WithinBasis   string `json:"consistent_within_basis"`
 	OverThreshold bool   `json:"over_threshold"`
+	// Unfinished says what has ended the audit before it was through, "" for nothing: what was found is not all then.
+	Unfinished string `json:"unfinished,omitempty"`
 	// Notes say what was left out, and why.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -241,10 +243,12 @@ func Audit(ctx context.Context, db *sql.DB, opts AuditOptions) (*AuditReport, er
 	}
 	err = a.run(ctx, targets)
 	a.finish()
-	if err == nil {
-		c.engine.lastAudit.Store(a.report)
+	if err != nil {
+		a.report.Unfinished = err.Error()
+		return a.report, err
 	}
-	return a.report, err
+	c.engine.lastAudit.Store(a.report)
+	return a.report, nil
 }
 
 func newAuditor(c *Cache, opts AuditOptions) *auditor {
