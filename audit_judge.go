@@ -226,7 +226,8 @@ var auditPauses = [...]time.Duration{0, 10 * time.Millisecond, 40 * time.Millise
 // last look comes later by Grace, within which a writer that lives has applied. With
 // redis_down: queue a commit may pass Redis, but only after readers were told not to serve the rule: what
 // differs then is unserved, as is what this process owes, and what is from before a loss of data. This
-// is asked after the last look, so that an outage whose commit the snapshot shows is known by then.
+// is asked between the snapshot and the last look: an outage whose commit the snapshot shows is known by then, or is over, and then its
+// keys were made absent before the last look. (Asked after it, an outage that ended meanwhile would leave what was not served as stale.)
 // A standby may be ahead of the primary, and a fill from it, where no fence bars it; the second
 // bracket, which every suspicion gets, is some milliseconds later.
 func (a *auditor) settle(ctx context.Context, t target, all []*suspect) error {
@@ -269,11 +270,11 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 			return nil, err
 		}
 	}
+	served := a.cache.engine.watched(ctx, t.table, 0)
 	after, err := a.examine(ctx, t, asks)
 	if err != nil {
 		return nil, err
 	}
-	served := a.cache.engine.watched(ctx, t.table, 0)
 	for i, s := range open {
 		if !now[i].suspicious() {
 			s.entry, s.fact, s.verdict = now[i].entry, now[i].fact, now[i].verdict
@@ -285,9 +286,8 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 			continue
 		}
 		s.entry, s.fact, s.verdict = after[i], now[i].fact, now[i].verdict
-		if e := &s.entry; !s.verdict.suspicion() {
-			continue
-		} else if !served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key) {
+		e := &s.entry
+		if s.verdict.suspicion() && (!served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key)) {
 			s.verdict = isUnserved
 		}
 	}
