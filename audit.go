@@ -85,7 +85,8 @@ type AuditCounts struct {
 	Damaged int64 `json:"damaged"` // the checksum does not fit
 	// Foreign is what stands under the key of a row and is no entry of any format.
 	Foreign int64 `json:"foreign"`
-	// OtherSchema are entries of another schema or format, of a release with other rules: absent for readers.
+	// OtherSchema are entries of another schema or format, of a release with other rules, or of format plain or versioned with
+	// the payload that the row has and without a header, which Redis has evicted: absent for wtcache's readers.
 	OtherSchema int64 `json:"other_schema"`
 	Fenced      int64 `json:"fenced"` // a commit is under way, and there is no value
 	Gone        int64 `json:"gone"`   // the value went before it was looked at
@@ -141,6 +142,8 @@ type AuditReport struct {
 	// else "written_at".
 	WithinBasis   string `json:"consistent_within_basis"`
 	OverThreshold bool   `json:"over_threshold"`
+	// Unfinished says what has ended the audit before it was through, "" for nothing: what was found is not all then.
+	Unfinished string `json:"unfinished,omitempty"`
 	// Notes say what was left out, and why.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -240,10 +243,12 @@ func Audit(ctx context.Context, db *sql.DB, opts AuditOptions) (*AuditReport, er
 	}
 	err = a.run(ctx, targets)
 	a.finish()
-	if err == nil {
-		c.engine.lastAudit.Store(a.report)
+	if err != nil {
+		a.report.Unfinished = err.Error()
+		return a.report, err
 	}
-	return a.report, err
+	c.engine.lastAudit.Store(a.report)
+	return a.report, nil
 }
 
 func newAuditor(c *Cache, opts AuditOptions) *auditor {

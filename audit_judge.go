@@ -65,6 +65,11 @@ type suspect struct {
 	since   time.Time // when it was first seen to differ
 }
 
+// suspicious says that it has to be looked at again: see settle.
+func (s *suspect) suspicious() bool {
+	return s.verdict.suspicion() || s.entry.Headless && (s.verdict == isDamaged || s.verdict == isForeign)
+}
+
 // look judges some keys, and repairs them.
 func (a *auditor) look(ctx context.Context, t target, keys []string) error {
 	var asks []asked
@@ -78,7 +83,7 @@ func (a *auditor) look(ctx context.Context, t target, keys []string) error {
 	if len(asks) == 0 {
 		return nil
 	}
-	if err := a.limit.WaitN(ctx, len(asks)); err != nil {
+	if err := paced(ctx, a.limit, len(asks)); err != nil {
 		return err
 	}
 	all, err := a.meetAll(ctx, t, asks)
@@ -104,7 +109,7 @@ func (a *auditor) pace(all []*suspect) {
 // cover counts which rows of the table are cached. In a sample those that are, and that Redis has not
 // brought before, are judged like others.
 func (a *auditor) cover(ctx context.Context, t target, keys []string) error {
-	if err := a.limit.WaitN(ctx, len(keys)); err != nil {
+	if err := paced(ctx, a.limit, len(keys)); err != nil {
 		return err
 	}
 	var there []string
@@ -164,6 +169,13 @@ func judge(e *cachesync.Examined, f *fact, key string) auditVerdict {
 		return isGone
 	case cachesync.EntryOtherSchema:
 		return isOtherSchema
+	case cachesync.EntryDamaged, cachesync.EntryForeign:
+		// A header that was evicted alone: wtcache's readers are served nothing, and others what is right.
+		if e.Headless && f.found && f.fits && f.key == key && string(e.Value.Payload) == string(f.payload) {
+			return isOtherSchema
+		}
+	}
+	switch e.State {
 	case cachesync.EntryDamaged:
 		return isDamaged
 	case cachesync.EntryForeign:
@@ -214,13 +226,14 @@ var auditPauses = [...]time.Duration{0, 10 * time.Millisecond, 40 * time.Millise
 // last look comes later by Grace, within which a writer that lives has applied. With
 // redis_down: queue a commit may pass Redis, but only after readers were told not to serve the rule: what
 // differs then is unserved, as is what this process owes, and what is from before a loss of data. This
-// is asked after the last look, so that an outage whose commit the snapshot shows is known by then.
+// is asked between the snapshot and the last look: an outage whose commit the snapshot shows is known by then, or is over, and then its
+// keys were made absent before the last look. (Asked after it, an outage that ended meanwhile would leave what was not served as stale.)
 // A standby may be ahead of the primary, and a fill from it, where no fence bars it; the second
 // bracket, which every suspicion gets, is some milliseconds later.
 func (a *auditor) settle(ctx context.Context, t target, all []*suspect) error {
 	var open []*suspect
 	for _, s := range all {
-		if s.verdict.suspicion() {
+		if s.suspicious() {
 			open = append(open, s)
 		}
 	}
@@ -257,13 +270,13 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 			return nil, err
 		}
 	}
+	served := a.cache.engine.watched(ctx, t.table, 0)
 	after, err := a.examine(ctx, t, asks)
 	if err != nil {
 		return nil, err
 	}
-	served := a.cache.engine.watched(ctx, t.table, 0)
 	for i, s := range open {
-		if !now[i].verdict.suspicion() {
+		if !now[i].suspicious() {
 			s.entry, s.fact, s.verdict = now[i].entry, now[i].fact, now[i].verdict
 			continue
 		}
@@ -273,7 +286,8 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 			continue
 		}
 		s.entry, s.fact, s.verdict = after[i], now[i].fact, now[i].verdict
-		if e := &s.entry; !served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key) {
+		e := &s.entry
+		if s.verdict.suspicion() && (!served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key)) {
 			s.verdict = isUnserved
 		}
 	}

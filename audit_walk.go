@@ -212,5 +212,14 @@ func (a *auditor) sampleKeys(ctx context.Context, t target) ([]string, error) {
 	return keys, rows.Err()
 }
 
+// paced waits for the turn of n keys. The limiter's own error, where the context would end before that, is not the context's.
+func paced(ctx context.Context, limit *rate.Limiter, n int) error {
+	err := limit.WaitN(ctx, n)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	return err
+}
+
 // errStandby is the error of an audit through a connection to a standby.
 var errStandby = errors.New("wtcache: the database is a standby, which may lack what was committed; audit through the primary")

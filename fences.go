@@ -111,7 +111,9 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	case outcomeCommitted:
 		h.engine.stats.committed.Add(1)
 		h.owed.raiseFloors(ctx, true)
+		began := time.Now()
 		h.apply(ctx)
+		h.engine.stats.applyTimes.since(began)
 	case outcomeAborted:
 		h.engine.stats.rolledBack.Add(1)
 		h.release(ctx)
@@ -125,7 +127,6 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 
 func (h *fences) apply(ctx context.Context) {
 	defer h.queued.done()
-	defer h.engine.stats.applyTimes.since(time.Now())
 	ctx, span := h.engine.span(ctx, SpanApply, h.owed)
 	defer span.done(nil) // what could not be applied is settled later, and is nobody's error
 	h.countUnfenced()

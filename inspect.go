@@ -181,6 +181,8 @@ func (i *Inspection) serve(ctx context.Context, c *Cache, t target, e *cachesync
 	switch {
 	case len(e.Tokens) > 0:
 		i.WhyNot = "a commit is under way: its fence is on the key"
+	case e.Headless:
+		i.WhyNot = "its header is gone, which has a key of its own: it was evicted, or another program has put the value there"
 	case e.State != cachesync.EntryGood:
 		i.WhyNot = map[cachesync.EntryState]string{
 			cachesync.EntryAbsent:      "nothing is stored",

@@ -2,6 +2,7 @@ package wtcache
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,7 @@ type errorLog struct {
 func (l *errorLog) add(err error) {
 	text := err.Error()
 	if len(text) > maxErrorText {
-		text = text[:maxErrorText] + "…"
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…" // which may have cut a letter
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

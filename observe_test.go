@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // A metrics system pays for every reason with a time series: a reason that somebody makes of a statement's text must not
@@ -50,6 +51,20 @@ func TestTimesByBucket(t *testing.T) {
 	}
 	if h.Count != 4 || sum != 4 || h.Counts[len(h.Bounds)] != 1 || h.Sum < 60 {
 		t.Errorf("%+v, want 4 in all, one of them above the last bound and a minute long", h)
+	}
+}
+
+// A text is cut by bytes, and half a letter is no text for JSON.
+func TestLastErrorsAreText(t *testing.T) {
+	t.Parallel()
+	var log errorLog
+	for shift := range 4 {
+		log.add(errors.New(strings.Repeat("x", shift) + strings.Repeat("é", maxErrorText)))
+	}
+	for _, e := range log.load() {
+		if !utf8.ValidString(e.Text) || len(e.Text) > maxErrorText+len("…") {
+			t.Errorf("%d bytes: %q", len(e.Text), e.Text)
+		}
 	}
 }
 

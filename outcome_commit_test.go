@@ -220,6 +220,8 @@ func (l *ledger) wantSettled(committed bool) {
 	if s := l.stats(); committed && s.DoubtCommitted != s.InDoubt || !committed && s.DoubtAborted != s.InDoubt {
 		l.t.Errorf("of %d in doubt %d were settled as committed, %d as aborted, %d as finished and %d left to expire",
 			s.InDoubt, s.DoubtCommitted, s.DoubtAborted, s.DoubtFinished, s.DoubtExpired)
+	} else if s.ApplyTimes.Count > s.Committed {
+		l.t.Errorf("%d applies are counted as waited for, and %d callers were told that they had committed", s.ApplyTimes.Count, s.Committed)
 	}
 	if l.fenced(1) {
 		l.t.Error("account 1 is still fenced")

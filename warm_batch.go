@@ -277,7 +277,7 @@ func (p *pacer) wait(ctx context.Context, rows int) error {
 	if p.limit == nil {
 		return ctx.Err()
 	}
-	return p.limit.WaitN(ctx, rows)
+	return paced(ctx, p.limit, rows)
 }
 
 // roomEvery is the time between two looks at Redis' memory.

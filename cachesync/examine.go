@@ -102,6 +102,9 @@ type Examined struct {
 	// Life is what is left of its life. Endless says that it has none; else 0 says that this is not known.
 	Life    time.Duration
 	Endless bool
+	// Headless: of a plain or versioned entry the header is not there, which has a key of its own and may be evicted before
+	// the payload is. The State is EntryForeign or EntryDamaged then, and Value has the payload alone.
+	Headless bool
 	// Distrusted: it was stored before Redis, or the database, lost data, and counts as absent for readers.
 	Distrusted bool
 	// Untrusted says why nothing of this server may be served just now; nil where it may.
@@ -205,9 +208,25 @@ func (e *Examined) judge(found map[string]string, format Format, schema string) 
 		}
 		return
 	}
-	if found["pointer"] != "" && found["type"] == "none" && isVersion(found["pointer"]) {
-		// The pointer has outlived what it names, or its header: nobody is served it.
+	_, pointed := found["pointed"]
+	switch dangles := found["pointer"] != "" && found["type"] == "none" && isVersion(found["pointer"]); {
+	case dangles && !pointed:
+		e.State = EntryAbsent // what it names was evicted
+		return
+	case dangles:
 		e.State, e.Format, e.texts = EntryDamaged, Versioned, []string{found["pointer"]}
+	}
+	if found["meta"] != "" {
+		return
+	}
+	switch {
+	case e.State == EntryDamaged && format == Versioned:
+		e.Headless, e.Value.Payload = true, []byte(found["pointed"])
+	case e.State == EntryForeign && format == Plain && found["type"] == "string":
+		e.Headless, e.Value.Payload = true, []byte(found["value"])
+	}
+	if e.Headless {
+		e.texts = []string{found["pointer"], string(e.Value.Payload)}
 	}
 }
 

@@ -126,7 +126,7 @@ func (x exported) check(query string) (metrics []string, err error) {
 // misgrouped says by which labels an aggregation groups that the metrics inside it do not have.
 func (x exported) misgrouped(e *metricsql.AggrFuncExpr) (problems []string) {
 	for _, arg := range e.Args {
-		metricsql.VisitAll(arg, func(inner metricsql.Expr) {
+		metricsql.VisitAll(labelled(arg), func(inner metricsql.Expr) {
 			m, ok := inner.(*metricsql.MetricExpr)
 			if !ok {
 				return
@@ -140,6 +140,14 @@ func (x exported) misgrouped(e *metricsql.AggrFuncExpr) (problems []string) {
 		})
 	}
 	return problems
+}
+
+// labelled gives the side of an "and" whose labels its result has.
+func labelled(e metricsql.Expr) metricsql.Expr {
+	if b, ok := e.(*metricsql.BinaryOpExpr); ok && b.Op == "and" {
+		return labelled(b.Left)
+	}
+	return e
 }
 
 func (x exported) misfits(name string, filters []metricsql.LabelFilter) (problems []string) {
@@ -319,6 +327,39 @@ func TestDashboard(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Of the processes that audit in turns each keeps its last report. One that found faults which are long mended must not ring
+// until its process has a turn again, nor be added to that of another.
+func TestOnlyTheNewestAuditCounts(t *testing.T) {
+	t.Parallel()
+	queries := map[string]string{}
+	for _, a := range alerts(t) {
+		queries[a.Alert] = a.Expr
+	}
+	var board struct{ Panels []panel }
+	if err := json.Unmarshal(read(t, "grafana-dashboard.json"), &board); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range board.Panels {
+		for i, target := range p.Targets {
+			queries[fmt.Sprint(p.Title, " ", i)] = target.Expr
+		}
+	}
+	findings := regexp.MustCompile(`wtcache_audit_(keys|lifetime_faults|faulty_keys|consistent_ratio|over_threshold|rows)\b`)
+	newest := regexp.MustCompile(`and on \(db, job, instance\)\s+\(wtcache_audit_timestamp_seconds(\{[^}]*\})? == on \(db\) group_left \(\) max by \(db\) \(wtcache_audit_timestamp_seconds`)
+	asked := 0
+	for name, query := range queries {
+		if !findings.MatchString(query) {
+			continue
+		}
+		if asked++; !newest.MatchString(query) {
+			t.Errorf("%s takes the reports of all processes, old ones too: %s", name, query)
+		}
+	}
+	if asked < 5 {
+		t.Errorf("only %d queries ask for what audits have found", asked)
 	}
 }
 

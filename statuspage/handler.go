@@ -130,7 +130,7 @@ func (p *Page) serveExplain(w http.ResponseWriter, r *http.Request) {
 		answer, status = p.explain.answer(r.Context(), text)
 	}
 	name := "page.html"
-	if r.PostForm.Get("part") != "" { // the script asks for the answer alone
+	if r.Form.Get("part") != "" { // the script asks for the answer alone; in the address, which is read where the form is too long
 		name = "answer.html"
 	}
 	p.servePage(w, r, name, answer, status)

@@ -178,6 +178,10 @@ func TestExplain(t *testing.T) {
 		t.Errorf("explaining a statement ran it: %d rows where there were %d", after, before)
 	}
 	part := ask(t, "POST", at+"explain", url.Values{"sql": {`UPDATE users SET name = '<img src=x onerror=alert(1)>' WHERE ("oops`}, "part": {"1"}})
+	long := ask(t, "POST", at+"explain?part=1", url.Values{"sql": {strings.Repeat("é", 50<<10)}}) // more than is read of a form
+	if long.status != http.StatusRequestEntityTooLarge || strings.Contains(long.body, "<html") {
+		t.Errorf("a text that is too long gives the script %d and\n%.200s", long.status, long.body)
+	}
 	if strings.Contains(part.body, "<html") || strings.Contains(part.body, "<img") {
 		t.Errorf("the part for the script is\n%s", part.body)
 	}

@@ -222,6 +222,9 @@ func (f *auditFlags) print(cmd *cobra.Command, r *wtcache.AuditReport) error {
 	if r.Total.Faulty > 0 {
 		verdict = p.bad(several(int(r.Total.Faulty), "key") + " at fault")
 	}
+	if r.Unfinished != "" {
+		verdict = p.warn("not finished") + ": " + verdict + " so far"
+	}
 	fmt.Fprintf(&b, "%s, %s checked in %.1f s", verdict, several(int(r.Total.Checked), "key"), r.DurationSeconds)
 	if f.repair {
 		fmt.Fprintf(&b, ", %d made absent", r.Total.Repaired)

@@ -70,7 +70,8 @@ func TestAuditAndInspect(t *testing.T) {
 	command("audit", "--sample", "0").want(t, 2, "--all")
 	command("inspect").want(t, 2)
 	command("inspect", "users", "3", "4").want(t, 2, "takes 1 value")
-	run(t, nil, "audit", "--dsn", s.dsn, "--rules", s.rules, "--redis", "redis://127.0.0.1:1").want(t, 2, "unavailable")
+	run(t, nil, "audit", "--dsn", s.dsn, "--rules", s.rules, "--redis", "redis://127.0.0.1:1").want(t, 2, "unavailable", "not finished")
+	run(t, nil, "audit", "--json", "--dsn", s.dsn, "--rules", s.rules, "--redis", "redis://127.0.0.1:1").want(t, 2, `"unfinished": "audit`)
 }
 
 // A job that shows nothing to Prometheus alerts nobody; and whoever ends it wants no complaint.

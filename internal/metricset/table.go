@@ -24,6 +24,7 @@ var LeftOut = map[string]string{
 	"Audit.Total.Skipped": "keys of other programs",
 	"Audit.WithinBasis":   "a text",
 	"Audit.Notes":         "texts",
+	"Audit.Unfinished":    "a text, and none in Stats: an audit that did not end is not shown",
 }
 
 var writes = []Metric{

@@ -91,9 +91,9 @@ if (ask) {
 	const answer = document.getElementById("answer");
 	ask.addEventListener("submit", async (e) => {
 		e.preventDefault();
-		const form = new URLSearchParams({ sql: ask.elements.sql.value, part: "1" });
+		const form = new URLSearchParams({ sql: ask.elements.sql.value });
 		try {
-			const got = await fetch(ask.getAttribute("action"), { method: "POST", body: form, redirect: "error" });
+			const got = await fetch(ask.getAttribute("action") + "?part=1", { method: "POST", body: form, redirect: "error" });
 			answer.replaceChildren(...parsed(await got.text()).childNodes);
 		} catch (err) {
 			answer.textContent = "The program does not answer.";
