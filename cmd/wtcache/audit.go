@@ -43,7 +43,8 @@ false alarm: what differs is looked at again until it is certain. It takes some 
 random pages of each table as well, to tell how many of them are cached. It prints keys,
 and never what is stored.
 
-It changes nothing, unless --repair is given: then keys with a fault become absent.
+It changes nothing, unless --repair is given: then keys with a fault become absent, also those
+that hold what another program keeps under the key of a row.
 
 Of the entries whose row last changed at least N seconds before, it prints the percentage that
 was right (Polaris' figure). With track_commit_timestamp = on in Postgres that is exact;

@@ -173,3 +173,12 @@ func TestExplainInterrupted(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// A variable that is unset must not pass for statements that are all fine.
+func TestExplainOfNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for _, text := range []string{"", " -- nothing\n;"} {
+		s.explain(t, text).want(t, 2, "no statement")
+	}
+}
