@@ -101,8 +101,8 @@ func (o *explainOptions) run(cmd *cobra.Command, texts []string) error {
 	if err != nil {
 		return err
 	}
-	if len(explained) == 0 {
-		return errors.New("there is no statement in what was given; is a variable unset, or a file empty?") // in CI that is no pass
+	if len(explained) == 0 && len(o.files) == 0 {
+		return errors.New("there is no statement in what was given; is a variable unset?") // in CI that is no pass
 	}
 	sum := summarise(explained, o.failOn)
 	if o.asJSON {
