@@ -46,9 +46,7 @@ func announceAside(t *testing.T, b *Box, ctx context.Context) <-chan announced {
 func TestAnnouncingWaitsForTheLongestLeaseInUse(t *testing.T) {
 	w := newWorld(t)
 	reader := w.box(Options{Watch: 4 * time.Second})
-	if !reader.Clear(t.Context()) {
-		t.Fatal("no outage is there, and the reader may not serve")
-	}
+	serves(t, reader)
 	held := newWaits()
 	writer := w.box(Options{Settler: down(), Watch: 2 * time.Second, seams: seams{after: held.after}})
 	result := announceAside(t, writer, t.Context())
@@ -78,9 +76,7 @@ func TestALeaseCountsFromBeforeThePoll(t *testing.T) {
 	proxy := testenv.ProxyURL(t, w.dsn)
 	c := newClock()
 	reader := w.box(Options{DB: open(t, proxy.URL), Watch: time.Second, seams: seams{now: c.now}})
-	if !reader.Clear(t.Context()) {
-		t.Fatal("no outage is there, and the reader may not serve")
-	}
+	serves(t, reader)
 	c.advance(time.Hour)
 	answer := proxy.HoldReply("pg_is_in_recovery")
 	over := reader.beginPoll()
@@ -103,9 +99,7 @@ func TestReadersGoToTheDatabaseDuringAnOutage(t *testing.T) {
 	reader := w.box(Options{Watch: time.Second, seams: seams{now: c.now}})
 	redis := down()
 	writer := w.box(Options{Settler: redis, seams: seams{after: atOnce}})
-	if !reader.Clear(t.Context()) {
-		t.Fatal("no outage is there, and the reader may not serve")
-	}
+	serves(t, reader)
 	w.queue(writer, keys("user:1"))
 	if !reader.Clear(t.Context()) {
 		t.Error("a lease ends early: it could not be relied on to last")
@@ -130,9 +124,7 @@ func TestNoPollNoServing(t *testing.T) {
 	c := newClock()
 	proxy := testenv.ProxyURL(t, w.dsn)
 	reader := w.box(Options{DB: open(t, proxy.URL), Watch: time.Second, seams: seams{now: c.now}})
-	if !reader.Clear(t.Context()) {
-		t.Fatal("no outage is there, and the reader may not serve")
-	}
+	serves(t, reader)
 	proxy.Pause()
 	c.advance(time.Second)
 	if reader.Clear(t.Context()) {
@@ -152,9 +144,7 @@ func TestAStandbyGivesNoLease(t *testing.T) {
 	standby := primary.NewStandby(t, "outboxstandby", nil)
 	w := &world{t: t, dsn: primary.URL, schema: DefaultSchema, db: open(t, primary.URL)}
 	w.exec(Schema(DefaultSchema))
-	if !w.box(Options{}).Clear(t.Context()) { // and it registers the lease
-		t.Fatal("no outage is there, and the reader may not serve")
-	}
+	serves(t, w.box(Options{})) // and it registers the lease
 	var lsn string
 	if err := w.db.QueryRow("SELECT pg_current_wal_insert_lsn()").Scan(&lsn); err != nil {
 		t.Fatal(err)

@@ -112,6 +112,17 @@ func must[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
+// serves ends the test unless a reader may serve while no outage is there. Its poll may be too slow for a reader's patience on a busy
+// machine, and is then asked again.
+func serves(t *testing.T, b *Box) {
+	t.Helper()
+	for end := time.Now().Add(patience); !b.Clear(t.Context()); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no outage is there, and the reader may not serve")
+		}
+	}
+}
+
 // until has the Box work until a condition holds.
 func until(t *testing.T, b *Box, what string, holds func() bool) {
 	t.Helper()
