@@ -30,7 +30,9 @@ func Find(ctx context.Context, q rules.Querier, set *rules.Set, session *rules.S
 	if len(set.Tables) == 0 {
 		return nil, nil
 	}
-	w := &world{set: set, session: session}
+	w := &world{
+		set: set, session: session, said: map[cachesync.Finding]bool{}, calledBy: map[*rules.Table]map[*routine][]*routine{},
+	}
 	if err := w.load(ctx, q); err != nil {
 		return nil, fmt.Errorf("look for blind spots: %w", err)
 	}
@@ -66,7 +68,8 @@ func (w *world) say(t *rules.Table, f cachesync.Finding) {
 	if f.Where == "" {
 		f.Where = t.Rule.Pos.String()
 	}
-	if !slices.Contains(w.found, f) {
+	if !w.said[f] {
+		w.said[f] = true
 		w.found = append(w.found, f)
 	}
 }

@@ -32,20 +32,30 @@ func (w *world) spread() {
 			}
 		}
 	}
+	keys, routines := slices.Clone(w.keys), slices.Clone(w.facts.routines)
 	for changed := true; changed; {
-		changed = w.spreadKeys()
-		for _, f := range w.facts.routines {
+		changed = w.spreadKeys(keys)
+		for _, f := range routines {
 			changed = w.spreadRoutine(f) || changed
 		}
 		changed = w.spreadTriggers() || changed
+		// To and fro: a long chain against the order of the catalogue would take as many rounds as it has links.
+		slices.Reverse(keys)
+		slices.Reverse(routines)
 	}
 }
 
 var verbs = []int{onInsert, onUpdate, onDelete, onTruncate}
 
+// led says that nothing is new in a write of the relation that leads to the table.
+func (w *world) led(oid uint32, t *rules.Table, verb int, adds bool) bool {
+	old, known := w.leads[oid][t][verb]
+	return known && (!old.adds || adds)
+}
+
 // lead notes that a write of the relation leads to the table.
 func (w *world) lead(oid uint32, t *rules.Table, verb int, s step) bool {
-	if old, known := w.leads[oid][t][verb]; known && (!old.adds || s.adds) {
+	if w.led(oid, t, verb, s.adds) {
 		return false
 	}
 	if w.leads[oid] == nil {
@@ -79,9 +89,15 @@ func verbsOf(wr parser.BodyWrite) int {
 	return onInsert | onUpdate | onDelete | onTruncate
 }
 
+// affects says that nothing is new in a function's writing the table: what changes rows is worse than what adds some.
+func (w *world) affects(f *routine, t *rules.Table, adds bool) bool {
+	old, known := w.effects[f][t]
+	return known && (!old.adds || adds)
+}
+
 func (w *world) effect(f *routine, t *rules.Table, s step) bool {
-	if old, known := w.effects[f][t]; known && (!old.adds || s.adds) {
-		return false // what changes rows is worse than what adds some
+	if w.affects(f, t, s.adds) {
+		return false
 	}
 	if w.effects[f] == nil {
 		w.effects[f] = map[*rules.Table]step{}
@@ -90,16 +106,16 @@ func (w *world) effect(f *routine, t *rules.Table, s step) bool {
 	return true
 }
 
-func (w *world) spreadKeys() (changed bool) {
-	for _, k := range w.keys {
-		for _, t := range w.set.Tables {
+func (w *world) spreadKeys(keys []foreignKey) (changed bool) {
+	for _, k := range keys {
+		for t, leads := range w.leads[k.Rel] {
 			if h := w.reach[t][k.Rel]; h == above || h == over {
 				continue
 			}
-			if lead, ok := w.leads[k.Rel][t][k.childVerb()]; ok && k.meets(lead, k.childVerb()) {
+			if lead, ok := leads[k.childVerb()]; ok && !w.led(k.Ref, t, onDelete, false) && k.meets(lead, k.childVerb()) {
 				changed = w.lead(k.Ref, t, onDelete, w.keyStep(k, lead, k.childVerb(), nil)) || changed
 			}
-			if lead, ok := w.leads[k.Rel][t][onUpdate]; ok && actions[k.Update] != "" && k.meets(lead, onUpdate) {
+			if lead, ok := leads[onUpdate]; ok && actions[k.Update] != "" && !w.led(k.Ref, t, onUpdate, false) && k.meets(lead, onUpdate) {
 				changed = w.lead(k.Ref, t, onUpdate, w.keyStep(k, lead, onUpdate, k.RefCols)) || changed
 			}
 		}
@@ -133,7 +149,7 @@ func (w *world) spreadTriggers() (changed bool) {
 		f := w.byFn[g.Fn]
 		for t, e := range w.effects[f] {
 			for _, verb := range verbs {
-				if g.Type&verb != 0 {
+				if g.Type&verb != 0 && !w.led(g.Rel, t, verb, e.adds) {
 					changed = w.lead(g.Rel, t, verb, step{text: fmt.Sprintf("trigger %s", g.Name), certain: e.certain, calls: f, adds: e.adds}) || changed
 				}
 			}
@@ -152,8 +168,11 @@ func (w *world) spreadRoutine(f *routine) (changed bool) {
 	changed = w.spreadMentions(f) || changed
 	for _, call := range body.Calls {
 		for _, g := range w.called(f, call) {
+			if g == f {
+				continue
+			}
 			for t, e := range w.effects[g] {
-				if g != f {
+				if !w.affects(f, t, e.adds) {
 					changed = w.effect(f, t, step{text: "it calls " + g.String(), certain: e.certain, calls: g, adds: e.adds}) || changed
 				}
 			}
@@ -168,7 +187,7 @@ func (w *world) spreadWrite(f *routine, wr parser.BodyWrite, r *relation) (chang
 		for _, verb := range verbs {
 			lead, known := leads[verb]
 			switch {
-			case !known || verbsOf(wr)&verb == 0:
+			case !known || verbsOf(wr)&verb == 0 || w.affects(f, t, false):
 				continue
 			case wr.Verb == "ALTER" && !w.rows(t, r.OID):
 				continue

@@ -124,11 +124,24 @@ func (w *world) routines(t *rules.Table) {
 }
 
 // callers are the functions that write the table only by calling f, at any distance.
-func (w *world) callers(f *routine, t *rules.Table) (callers []string) {
-	for _, g := range w.facts.routines {
-		if e := w.effects[g][t]; e.calls == f {
-			callers = append(callers, g.String())
-			callers = append(callers, w.callers(g, t)...)
+func (w *world) callers(f *routine, t *rules.Table) []string {
+	if w.calledBy[t] == nil {
+		by := map[*routine][]*routine{}
+		for _, g := range w.facts.routines {
+			if e := w.effects[g][t]; e.calls != nil {
+				by[e.calls] = append(by[e.calls], g)
+			}
+		}
+		w.calledBy[t] = by
+	}
+	var callers []string
+	seen := map[*routine]bool{f: true}
+	for queue := []*routine{f}; len(queue) > 0; queue = queue[1:] {
+		for _, g := range w.calledBy[t][queue[0]] {
+			if !seen[g] {
+				seen[g] = true
+				callers, queue = append(callers, g.String()), append(queue, g)
+			}
 		}
 	}
 	return unique(callers)

@@ -14,6 +14,7 @@ type world struct {
 	set     *rules.Set
 	session *rules.Session
 	found   []cachesync.Finding
+	said    map[cachesync.Finding]bool
 	access  access
 
 	byOID    map[uint32]*relation
@@ -26,6 +27,8 @@ type world struct {
 	reach   map[*rules.Table]map[uint32]how
 	leads   map[uint32]map[*rules.Table]map[int]step // by the bit of the verb: onInsert, …
 	effects map[*routine]map[*rules.Table]step
+	// calledBy has for each table the functions that write it by calling another one.
+	calledBy map[*rules.Table]map[*routine][]*routine
 }
 
 // how a relation is reached from a ruled table. It is what rules.Set goes by: a statement on any of
