@@ -107,7 +107,7 @@ func TestLateFenceOnlyBarsTheKey(t *testing.T) {
 	url := testenv.RealRedis(t)
 	direct := dial(t, url)
 	proxy := testenv.ProxyURL(t, url)
-	c := newTestClient(t, dial(t, proxy.URL), Options{Deadline: 50 * time.Millisecond, FenceLife: time.Hour})
+	c := newTestClient(t, dial(t, proxy.URL), Options{Deadline: 500 * time.Millisecond, FenceLife: time.Hour})
 	key := testenv.KeyPrefix(t) + "1"
 	names, _ := siblingsOf(key)
 	mustFence(t, c, key).Abort(t.Context()) // a connection is there and the scripts are known
