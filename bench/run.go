@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// plan is how long is measured.
+type plan struct {
+	conns  []int
+	rounds int
+	slice  time.Duration // of one way in one round
+	trials int           // rounds of the measures whose executions take long
+}
+
+// result is what one way did in one slice.
+type result struct {
+	measure, way         string
+	conns, round         int
+	n                    int
+	took                 time.Duration
+	p50, p95, p99        time.Duration
+	allocs, bytes        float64 // of one execution, by all of the process
+	commands, roundTrips float64 // of one execution, to Redis
+	heap                 float64 // bytes that the slice held more than before it, at its most
+}
+
+// run measures, and gives each round's results as they come.
+func run(ctx context.Context, s *servers, some []*measure, p plan, log io.Writer, each func(result) error) error {
+	if err := s.table(ctx, "others", rows); err != nil {
+		return err
+	}
+	for _, m := range some {
+		conns := p.conns
+		if m.trial {
+			conns = conns[:1] // side by side they would only wait for each other's rows
+		}
+		for _, n := range conns {
+			fmt.Fprintf(log, "%s, connections: %d\n", m.name, n)
+			if err := m.run(ctx, s, n, p, each); err != nil {
+				return fmt.Errorf("%s, connections: %d: %w", m.name, n, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each func(result) error) (err error) {
+	var ways []*way
+	defer func() {
+		for _, w := range ways {
+			if cerr := w.close(); err == nil {
+				err = cerr
+			}
+		}
+	}()
+	for _, name := range m.ways {
+		w, h, err := s.open(ctx, name, conns, m.rows)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		w.do = m.how[name](h)
+		ways = append(ways, w)
+	}
+	rounds := p.rounds
+	if m.trial {
+		rounds = p.trials
+	}
+	for round := -1; round < rounds; round++ { // the first opens connections and prepares statements
+		for i := range ways {
+			w := ways[(i+max(round, 0))%len(ways)] // each is first in turn
+			r, err := m.slice(ctx, s, w, conns, p.slice)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			r.round = round
+			if round < 0 {
+				continue
+			}
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// slice lets one way work for a while.
+func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long time.Duration) (result, error) {
+	if m.trial {
+		if _, err := s.admin.ExecContext(ctx, "VACUUM "+w.table); err != nil {
+			return result{}, err
+		}
+		if _, err := s.admin.ExecContext(ctx, "CHECKPOINT"); err != nil {
+			return result{}, err
+		}
+	}
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	commands, trips := w.trips.commands.Load(), w.trips.round.Load()
+	heap := func() float64 { return 0 }
+	if m.trial {
+		heap = watchHeap()
+	}
+	began := time.Now()
+	times, err := work(ctx, w, conns, func() bool { return m.trial || time.Since(began) >= long })
+	took := time.Since(began)
+	r := result{measure: m.name, way: w.name, conns: conns, n: len(times), took: took, heap: heap()}
+	if err != nil {
+		return r, err
+	}
+	runtime.ReadMemStats(&after)
+	n := float64(len(times))
+	r.allocs, r.bytes = float64(after.Mallocs-before.Mallocs)/n, float64(after.TotalAlloc-before.TotalAlloc)/n
+	r.commands, r.roundTrips = float64(w.trips.commands.Load()-commands)/n, float64(w.trips.round.Load()-trips)/n
+	slices.Sort(times)
+	r.p50, r.p95, r.p99 = percentile(times, 50), percentile(times, 95), percentile(times, 99)
+	return r, nil
+}
+
+// work has workers repeat it, each at least once, until the time is over, and gives how long each took.
+func work(ctx context.Context, w *way, workers int, over func() bool) ([]time.Duration, error) {
+	times, errs := make([][]time.Duration, workers), make([]error, workers)
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), rand.Uint64()))
+			for {
+				began := time.Now()
+				if errs[i] = w.do(ctx, r); errs[i] != nil {
+					return
+				}
+				if times[i] = append(times[i], time.Since(began)); over() {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(times...), nil
+}
+
+// percentile is of sorted times, by the nearest rank.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	return sorted[max((len(sorted)*p+99)/100, 1)-1]
+}
+
+// watchHeap looks at the heap until it is asked, and then says how far it rose over where it began.
+func watchHeap() func() float64 {
+	inUse := func() float64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	began := inUse()
+	most := began
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				most = max(most, inUse())
+			}
+		}
+	}()
+	return func() float64 {
+		close(stop)
+		<-done
+		return max(most, inUse()) - began
+	}
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wtcache/wtcache/internal/testenv"
+)
+
+// servers are a Postgres and a Redis of the run's own, and what the reports say of them.
+type servers struct {
+	env      *testenv.Env
+	redis    *testenv.OwnRedis
+	admin    *sql.DB
+	watch    *redis.Client // asks Redis about itself
+	postgres string
+	version  string // of Redis
+}
+
+// startServers starts them. Postgres waits for the disk at every COMMIT, as in production. Further
+// settings keep checkpoints and vacuum, which the ways would meet by chance, out of the slices.
+func startServers(ctx context.Context) (_ *servers, err error) {
+	s := &servers{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	s.env, err = testenv.Start(ctx, testenv.Options{NoRedis: true, Postgres: testenv.PostgresOptions{Durable: true, Settings: map[string]string{
+		"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off", "wal_level": "replica",
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	if s.redis, err = s.env.NewRedis(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.redis.Vouch(ctx); err != nil { // a Redis that has just started caches nothing for a while
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(s.env.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	s.admin = stdlib.OpenDB(*cfg)
+	if s.watch, err = s.client(1); err != nil {
+		return nil, err
+	}
+	if err := s.admin.QueryRowContext(ctx, "SHOW server_version").Scan(&s.postgres); err != nil {
+		return nil, err
+	}
+	s.postgres, _, _ = strings.Cut(s.postgres, " ")
+	s.version, err = s.redis.Info(ctx, "server", "redis_version")
+	return s, err
+}
+
+func (s *servers) close() error {
+	var errs []error
+	if s.admin != nil {
+		errs = append(errs, s.admin.Close())
+	}
+	if s.watch != nil {
+		errs = append(errs, s.watch.Close())
+	}
+	if s.env != nil {
+		errs = append(errs, s.env.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// client gives a client of its own to a way, with a connection for each worker.
+func (s *servers) client(conns int) (*redis.Client, error) {
+	opts, err := redis.ParseURL(s.redis.URL)
+	if err != nil {
+		return nil, err
+	}
+	opts.ContextTimeoutEnabled = true
+	opts.PoolSize, opts.MinIdleConns = conns, conns
+	return redis.NewClient(opts), nil
+}
+
+// table makes a table of rows for one way: the ways write rows of their own, so that none
+// waits for the locks, or searches through the dead rows, of another.
+func (s *servers) table(ctx context.Context, name string, rows int) error {
+	if _, err := s.admin.ExecContext(ctx, fmt.Sprintf(`
+DROP TABLE IF EXISTS %[1]s;
+CREATE TABLE %[1]s (id bigint PRIMARY KEY, org_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, role text NOT NULL,
+	active boolean NOT NULL, credit bigint NOT NULL, bio text NOT NULL, updated_at timestamptz NOT NULL) WITH (fillfactor = 50);
+INSERT INTO %[1]s SELECT n, n %% 10, 'Member number ' || n, 'member' || n || '@example.com', 'contributor', true, n * 7,
+	repeat('She writes. ', 11) || 'Daily.', now() FROM generate_series(1, %[2]d) n`, name, rows)); err != nil {
+		return err
+	}
+	_, err := s.admin.ExecContext(ctx, "VACUUM ANALYZE "+name)
+	return err
+}
