@@ -18,151 +18,170 @@ type measure struct {
 	rows        int // of each way's table
 	ways        []string
 	// how gives what a way does once.
-	how map[string]func(*hands) func(context.Context, *rand.Rand) error
+	how map[string]func(*way) action
 	// trial says that once takes long: a slice is one execution, and the table is tidied up before it.
 	trial bool
+	// tight, in place of how, does it so often by so many goroutines at a time: what takes nanoseconds has no time for a clock.
+	tight func(goroutines, times int)
 	goals []goal
 }
 
-// goal is the most that a way's median may take, as a multiple of another's in the same round.
+// goal is the most that a way's median may be: as a multiple of another's in the same round, or by
+// itself where over is "".
 type goal struct {
 	way, over string
 	conns     int
 	most      float64
+	in        string // the unit; "" is the median time
 }
 
-const rows = 10_000
+// alone says that there is nothing to compare it with.
+func (m *measure) alone() bool { return len(m.ways) == 1 }
+
+// tableRows is how many rows a table has whose rows are written one by one.
+const tableRows = 10_000
 
 // someID is the row that is written, evenly out of all.
-func someID(r *rand.Rand) int64 { return r.Int64N(rows) + 1 }
+func (w *way) someID(r *rand.Rand) int64 { return r.Int64N(int64(w.rows)) + 1 }
 
 var measures = []*measure{
 	{
-		name: "Unruled", title: "A statement that touches no rule: SELECT of one row by primary key", rows: rows,
+		name: "Unruled", title: "A statement that touches no rule: SELECT of one row by primary key", rows: tableRows,
 		ways: []string{wayPgx, wayStrict},
-		how: map[string]func(*hands) func(context.Context, *rand.Rand) error{
+		how: map[string]func(*way) action{
 			wayPgx: selectUnruled, wayStrict: selectUnruled,
 		},
-		goals: []goal{{wayStrict, wayPgx, 1, 1.01}, {wayStrict, wayPgx, 8, 1.01}, {wayStrict, wayPgx, 32, 1.01}},
+		goals: []goal{{wayStrict, wayPgx, 1, 1.01, ""}, {wayStrict, wayPgx, 8, 1.01, ""}, {wayStrict, wayPgx, 32, 1.01, ""}, {wayStrict, wayPgx, 1, 1, "allocs/op"}},
 	},
 	{
-		name: "Update", title: "UPDATE of one row by primary key, by itself", rows: rows,
+		name: "Update", title: "UPDATE of one row by primary key, by itself", rows: tableRows,
 		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayEventual},
-		how: withRules(updateExec, map[string]func(*hands) func(context.Context, *rand.Rand) error{
+		how: withRules(updateExec, map[string]func(*way) action{
 			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest,
 		}),
 		goals: []goal{
-			{wayStrict, wayDual, 1, 1.05}, {wayStrict, wayDual, 32, 1},
-			{wayAsync, wayDual, 1, 1.05}, {wayAsync, wayDual, 32, 1},
-			{wayEventual, wayDual, 1, 0.95}, {wayEventual, wayDual, 32, 0.9},
-			{wayLoose, wayDual, 1, 0.95}, {wayLoose, wayDual, 32, 0.9},
+			{wayStrict, wayDual, 1, 1.05, ""}, {wayStrict, wayDual, 32, 1, ""},
+			{wayAsync, wayDual, 1, 1.05, ""}, {wayAsync, wayDual, 32, 1, ""},
+			{wayEventual, wayDual, 1, 0.95, ""}, {wayEventual, wayDual, 32, 0.9, ""},
+			{wayLoose, wayDual, 1, 0.95, ""}, {wayLoose, wayDual, 32, 0.9, ""},
+			{wayStrict, "", 1, 2, unitTrips},
 		},
 	},
 	{
-		name: "Transaction", title: "A transaction of five UPDATEs by primary key", rows: rows,
+		name: "Transaction", title: "A transaction of five UPDATEs by primary key", rows: tableRows,
 		ways: []string{wayPgx, wayDual, wayBest, wayStrict},
-		how: withRules(txExec, map[string]func(*hands) func(context.Context, *rand.Rand) error{
+		how: withRules(txExec, map[string]func(*way) action{
 			wayPgx: txExec, wayDual: txDual, wayBest: txBest,
 		}),
-		goals: []goal{{wayStrict, wayPgx, 1, 1.15}, {wayAsync, wayPgx, 1, 1.15}, {wayStrict, wayPgx, 32, 1.15}, {wayAsync, wayPgx, 32, 1.15}},
+		goals: []goal{{wayStrict, wayPgx, 1, 1.15, ""}, {wayAsync, wayPgx, 1, 1.15, ""}, {wayStrict, wayPgx, 32, 1.15, ""}, {wayAsync, wayPgx, 32, 1.15, ""}},
 	},
 	{
-		name: "Literals", title: "UPDATE of one row whose text never repeats: the values are in it", rows: rows,
+		name: "Literals", title: "UPDATE of one row whose text never repeats: the values are in it", rows: tableRows,
 		ways: []string{wayPgx, wayDual, wayBest, wayStrict},
-		how: withRules(literalExec, map[string]func(*hands) func(context.Context, *rand.Rand) error{
+		how: withRules(literalExec, map[string]func(*way) action{
 			wayPgx: literalExec, wayDual: literalDual, wayBest: literalBest,
 		}),
-		goals: []goal{{wayStrict, wayPgx, 1, 1.2}, {wayAsync, wayPgx, 1, 1.2}, {wayStrict, wayPgx, 32, 1.2}, {wayAsync, wayPgx, 32, 1.2}},
+		goals: []goal{{wayStrict, wayPgx, 1, 1.2, ""}, {wayAsync, wayPgx, 1, 1.2, ""}, {wayStrict, wayPgx, 32, 1.2, ""}, {wayAsync, wayPgx, 32, 1.2, ""}},
 	},
+	bulk("Bulk10k", 10_000),
+	bulk("Bulk100k", 100_000, goal{wayStrict, wayPgx, 1, 1.5, ""}, goal{wayAsync, wayPgx, 1, 1.5, ""}),
+	bulk("Bulk300k", 300_000),
 	{
-		name: "Bulk", title: "One UPDATE of 100,000 rows", rows: 100_000, trial: true,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict},
-		how: withRules(bulkExec, map[string]func(*hands) func(context.Context, *rand.Rand) error{
-			wayPgx: bulkExec, wayDual: bulkDual, wayBest: bulkBest,
-		}),
-		goals: []goal{{wayStrict, wayPgx, 1, 1.5}, {wayAsync, wayPgx, 1, 1.5}},
+		name: "PlanLookup", title: "A look-up of a text's plan", ways: []string{wayCache}, tight: planLookup,
+		goals: []goal{{wayCache, "", 1, 100, "ns/op"}, {wayCache, "", 1, 0, "allocs/op"}},
 	},
 }
 
+// bulk is one UPDATE of all rows of a table.
+func bulk(name string, rows int, goals ...goal) *measure {
+	return &measure{
+		name: name, title: "One UPDATE of " + number(float64(rows)) + " rows", rows: rows, trial: true, goals: goals,
+		ways: []string{wayPgx, wayDual, wayBest, wayStrict},
+		how: withRules(bulkExec, map[string]func(*way) action{
+			wayPgx: bulkExec, wayDual: bulkDual, wayBest: bulkBest,
+		}),
+	}
+}
+
 // withRules adds that the ways of wtcache do what is done without a cache: no call site changes.
-func withRules(plain func(*hands) func(context.Context, *rand.Rand) error, how map[string]func(*hands) func(context.Context, *rand.Rand) error) map[string]func(*hands) func(context.Context, *rand.Rand) error {
+func withRules(plain func(*way) action, how map[string]func(*way) action) map[string]func(*way) action {
 	for name := range ruleOf {
 		how[name] = plain
 	}
 	return how
 }
 
-func selectUnruled(h *hands) func(context.Context, *rand.Rand) error {
+func selectUnruled(w *way) action {
 	const text = "SELECT name, credit FROM others WHERE id = $1"
 	return func(ctx context.Context, r *rand.Rand) error {
 		var name string
 		var credit int64
-		return h.db.QueryRowContext(ctx, text, someID(r)).Scan(&name, &credit)
+		return w.db.QueryRowContext(ctx, text, w.someID(r)).Scan(&name, &credit)
 	}
 }
 
-func (h *hands) update() string {
-	return "UPDATE " + h.table + " SET credit = credit + $1, updated_at = now() WHERE id = $2"
+func (w *way) update() string {
+	return "UPDATE " + w.table + " SET credit = credit + $1, updated_at = now() WHERE id = $2"
 }
 
-func (h *hands) returning() string { return h.update() + " RETURNING " + columns }
+func (w *way) returning() string { return w.update() + " RETURNING " + columns }
 
-func (h *hands) returningJSON() string {
-	return h.update() + " RETURNING id, row_to_json(" + h.table + ")::text"
+func (w *way) returningJSON() string {
+	return w.update() + " RETURNING id, row_to_json(" + w.table + ")::text"
 }
 
-func updateExec(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.update()
+func updateExec(w *way) action {
+	text := w.update()
 	return func(ctx context.Context, r *rand.Rand) error {
-		_, err := h.db.ExecContext(ctx, text, r.Int64N(100), someID(r))
+		_, err := w.db.ExecContext(ctx, text, r.Int64N(100), w.someID(r))
 		return err
 	}
 }
 
-func updateDual(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.returning()
+func updateDual(w *way) action {
+	text := w.returning()
 	return func(ctx context.Context, r *rand.Rand) error {
 		var m member
-		if err := h.db.QueryRowContext(ctx, text, r.Int64N(100), someID(r)).Scan(m.fields()...); err != nil {
+		if err := w.db.QueryRowContext(ctx, text, r.Int64N(100), w.someID(r)).Scan(m.fields()...); err != nil {
 			return err
 		}
-		return h.store(ctx, &m)
+		return w.store(ctx, &m)
 	}
 }
 
-func updateBest(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.returningJSON()
+func updateBest(w *way) action {
+	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
 		var id int64
 		var row []byte
-		if err := h.pool.QueryRow(ctx, text, r.Int64N(100), someID(r)).Scan(&id, &row); err != nil {
+		if err := w.pool.QueryRow(ctx, text, r.Int64N(100), w.someID(r)).Scan(&id, &row); err != nil {
 			return err
 		}
-		return h.redis.Set(ctx, h.name(id), row, ttl).Err()
+		return w.redis.Set(ctx, w.entry(id), row, ttl).Err()
 	}
 }
 
 const inTransaction = 5
 
 // someIDs are rows in the order of their ids, so that two transactions do not deadlock.
-func someIDs(r *rand.Rand) []int64 {
+func (w *way) someIDs(r *rand.Rand) []int64 {
 	ids := make([]int64, inTransaction)
 	for i := range ids {
-		ids[i] = someID(r)
+		ids[i] = w.someID(r)
 	}
 	slices.Sort(ids)
 	return ids
 }
 
-func txExec(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.update()
+func txExec(w *way) action {
+	text := w.update()
 	return func(ctx context.Context, r *rand.Rand) error {
-		tx, err := h.db.BeginTx(ctx, nil)
+		tx, err := w.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
 		defer tx.Rollback() //nolint:errcheck // after COMMIT it does nothing
-		for _, id := range someIDs(r) {
+		for _, id := range w.someIDs(r) {
 			if _, err := tx.ExecContext(ctx, text, r.Int64N(100), id); err != nil {
 				return err
 			}
@@ -171,16 +190,16 @@ func txExec(h *hands) func(context.Context, *rand.Rand) error {
 	}
 }
 
-func txDual(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.returning()
+func txDual(w *way) action {
+	text := w.returning()
 	return func(ctx context.Context, r *rand.Rand) error {
-		tx, err := h.db.BeginTx(ctx, nil)
+		tx, err := w.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
 		defer tx.Rollback() //nolint:errcheck // after COMMIT it does nothing
 		written := make([]member, 0, inTransaction)
-		for _, id := range someIDs(r) {
+		for _, id := range w.someIDs(r) {
 			var m member
 			if err := tx.QueryRowContext(ctx, text, r.Int64N(100), id).Scan(m.fields()...); err != nil {
 				return err
@@ -191,7 +210,7 @@ func txDual(h *hands) func(context.Context, *rand.Rand) error {
 			return err
 		}
 		for i := range written {
-			if err := h.store(ctx, &written[i]); err != nil {
+			if err := w.store(ctx, &written[i]); err != nil {
 				return err
 			}
 		}
@@ -199,25 +218,25 @@ func txDual(h *hands) func(context.Context, *rand.Rand) error {
 	}
 }
 
-func txBest(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.returningJSON()
+func txBest(w *way) action {
+	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
 		var batch pgx.Batch
-		pipe := h.redis.Pipeline()
+		pipe := w.redis.Pipeline()
 		batch.Queue("BEGIN")
-		for _, id := range someIDs(r) {
+		for _, id := range w.someIDs(r) {
 			batch.Queue(text, r.Int64N(100), id).QueryRow(func(row pgx.Row) error {
 				var id int64
 				var payload []byte
 				if err := row.Scan(&id, &payload); err != nil {
 					return err
 				}
-				pipe.Set(ctx, h.name(id), payload, ttl)
+				pipe.Set(ctx, w.entry(id), payload, ttl)
 				return nil
 			})
 		}
 		batch.Queue("COMMIT")
-		if err := h.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		if err := w.pool.SendBatch(ctx, &batch).Close(); err != nil {
 			return err
 		}
 		_, err := pipe.Exec(ctx)
@@ -228,46 +247,46 @@ func txBest(h *hands) func(context.Context, *rand.Rand) error {
 // never makes texts that were not sent before.
 var never atomic.Int64
 
-func (h *hands) literal(r *rand.Rand) string {
-	return fmt.Sprintf("UPDATE %s SET name = 'Member number %d', credit = %d WHERE id = %d", h.table, never.Add(1), r.Int64N(1000), someID(r))
+func (w *way) literal(r *rand.Rand) string {
+	return fmt.Sprintf("UPDATE %s SET name = 'Member number %d', credit = %d WHERE id = %d", w.table, never.Add(1), r.Int64N(1000), w.someID(r))
 }
 
-func literalExec(h *hands) func(context.Context, *rand.Rand) error {
+func literalExec(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
-		_, err := h.db.ExecContext(ctx, h.literal(r))
+		_, err := w.db.ExecContext(ctx, w.literal(r))
 		return err
 	}
 }
 
-func literalDual(h *hands) func(context.Context, *rand.Rand) error {
+func literalDual(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
 		var m member
-		text := h.literal(r) + " RETURNING " + columns
-		if err := h.db.QueryRowContext(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(m.fields()...); err != nil {
+		text := w.literal(r) + " RETURNING " + columns
+		if err := w.db.QueryRowContext(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(m.fields()...); err != nil {
 			return err
 		}
-		return h.store(ctx, &m)
+		return w.store(ctx, &m)
 	}
 }
 
-func literalBest(h *hands) func(context.Context, *rand.Rand) error {
+func literalBest(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
 		var id int64
 		var row string
-		text := h.literal(r) + " RETURNING id, row_to_json(" + h.table + ")::text"
-		if err := h.pool.QueryRow(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(&id, &row); err != nil {
+		text := w.literal(r) + " RETURNING id, row_to_json(" + w.table + ")::text"
+		if err := w.pool.QueryRow(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(&id, &row); err != nil {
 			return err
 		}
-		return h.redis.Set(ctx, h.name(id), row, ttl).Err()
+		return w.redis.Set(ctx, w.entry(id), row, ttl).Err()
 	}
 }
 
-func (h *hands) bulk() string { return "UPDATE " + h.table + " SET credit = credit + $1" }
+func (w *way) bulk() string { return "UPDATE " + w.table + " SET credit = credit + $1" }
 
-func bulkExec(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.bulk()
+func bulkExec(w *way) action {
+	text := w.bulk()
 	return func(ctx context.Context, r *rand.Rand) error {
-		_, err := h.db.ExecContext(ctx, text, r.Int64N(100))
+		_, err := w.db.ExecContext(ctx, text, r.Int64N(100))
 		return err
 	}
 }
@@ -275,10 +294,10 @@ func bulkExec(h *hands) func(context.Context, *rand.Rand) error {
 // chunk is how many SETs go into one pipeline by hand.
 const chunk = 1000
 
-func bulkDual(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.bulk() + " RETURNING " + columns
+func bulkDual(w *way) action {
+	text := w.bulk() + " RETURNING " + columns
 	return func(ctx context.Context, r *rand.Rand) error {
-		rows, err := h.db.QueryContext(ctx, text, r.Int64N(100))
+		rows, err := w.db.QueryContext(ctx, text, r.Int64N(100))
 		if err != nil {
 			return err
 		}
@@ -295,7 +314,7 @@ func bulkDual(h *hands) func(context.Context, *rand.Rand) error {
 			return err
 		}
 		for i := range all {
-			if err := h.store(ctx, &all[i]); err != nil {
+			if err := w.store(ctx, &all[i]); err != nil {
 				return err
 			}
 		}
@@ -303,10 +322,10 @@ func bulkDual(h *hands) func(context.Context, *rand.Rand) error {
 	}
 }
 
-func bulkBest(h *hands) func(context.Context, *rand.Rand) error {
-	text := h.bulk() + " RETURNING id, row_to_json(" + h.table + ")::text"
+func bulkBest(w *way) action {
+	text := w.bulk() + " RETURNING id, row_to_json(" + w.table + ")::text"
 	return func(ctx context.Context, r *rand.Rand) error {
-		rows, err := h.pool.Query(ctx, text, r.Int64N(100))
+		rows, err := w.pool.Query(ctx, text, r.Int64N(100))
 		if err != nil {
 			return err
 		}
@@ -314,14 +333,14 @@ func bulkBest(h *hands) func(context.Context, *rand.Rand) error {
 		var pipes []redis.Pipeliner
 		for n := 0; rows.Next(); n++ {
 			if n%chunk == 0 {
-				pipes = append(pipes, h.redis.Pipeline())
+				pipes = append(pipes, w.redis.Pipeline())
 			}
 			var id int64
 			var payload []byte
 			if err := rows.Scan(&id, &payload); err != nil {
 				return err
 			}
-			pipes[len(pipes)-1].Set(ctx, h.name(id), payload, ttl)
+			pipes[len(pipes)-1].Set(ctx, w.entry(id), payload, ttl)
 		}
 		if err := rows.Err(); err != nil { // the statement has committed by its end
 			return err

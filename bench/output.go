@@ -14,6 +14,7 @@ const (
 	unitThroughput            = "ops/s"
 	unitCommands, unitTrips   = "redis-commands/op", "redis-trips/op"
 	unitHeap                  = "heap-rise-B"
+	unitCached, unitStale     = "entries", "stale-entries"
 )
 
 // output writes results in Go's benchmark format.
@@ -46,6 +47,10 @@ func (o *output) write(r result) error {
 	add(r.roundTrips, unitTrips)
 	if r.heap > 0 {
 		add(r.heap, unitHeap)
+	}
+	if r.cached > 0 {
+		add(float64(r.cached), unitCached)
+		add(float64(r.stale), unitStale)
 	}
 	return o.w.Write(line)
 }

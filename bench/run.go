@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -17,6 +18,14 @@ type plan struct {
 	rounds int
 	slice  time.Duration // of one way in one round
 	trials int           // rounds of the measures whose executions take long
+	rows   int           // the most that a table has; 0 for what the measures want
+}
+
+func (p plan) rowsOf(m *measure) int {
+	if p.rows > 0 {
+		return min(p.rows, m.rows)
+	}
+	return m.rows
 }
 
 // result is what one way did in one slice.
@@ -29,11 +38,12 @@ type result struct {
 	allocs, bytes        float64 // of one execution, by all of the process
 	commands, roundTrips float64 // of one execution, to Redis
 	heap                 float64 // bytes that the slice held more than before it, at its most
+	cached, stale        int     // entries at the end of the last round: all, and those that are not as their rows
 }
 
 // run measures, and gives each round's results as they come.
 func run(ctx context.Context, s *servers, some []*measure, p plan, log io.Writer, each func(result) error) error {
-	if err := s.table(ctx, "others", rows); err != nil {
+	if err := s.table(ctx, "others", tableRows); err != nil {
 		return err
 	}
 	for _, m := range some {
@@ -42,6 +52,12 @@ func run(ctx context.Context, s *servers, some []*measure, p plan, log io.Writer
 			conns = conns[:1] // side by side they would only wait for each other's rows
 		}
 		for _, n := range conns {
+			if m.tight != nil {
+				if err := m.runTight(n, p.rounds, each); err != nil {
+					return err
+				}
+				continue
+			}
 			fmt.Fprintf(log, "%s, connections: %d\n", m.name, n)
 			if err := m.run(ctx, s, n, p, each); err != nil {
 				return fmt.Errorf("%s, connections: %d: %w", m.name, n, err)
@@ -61,11 +77,11 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 		}
 	}()
 	for _, name := range m.ways {
-		w, h, err := s.open(ctx, name, conns, m.rows)
+		w, err := s.open(ctx, name, conns, p.rowsOf(m))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		w.do = m.how[name](h)
+		w.do = m.how[name](w)
 		ways = append(ways, w)
 	}
 	rounds := p.rounds
@@ -82,6 +98,11 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 			r.round = round
 			if round < 0 {
 				continue
+			}
+			if round == rounds-1 {
+				if r.cached, r.stale, err = s.stale(ctx, w); err != nil {
+					return fmt.Errorf("%s: %w", w.name, err)
+				}
 			}
 			if err := each(r); err != nil {
 				return err
@@ -118,7 +139,8 @@ func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long
 	}
 	runtime.ReadMemStats(&after)
 	n := float64(len(times))
-	r.allocs, r.bytes = float64(after.Mallocs-before.Mallocs)/n, float64(after.TotalAlloc-before.TotalAlloc)/n
+	// Whole numbers, as Go's own benchmarks give: what runs behind a slice has allocations, too.
+	r.allocs, r.bytes = math.Round(float64(after.Mallocs-before.Mallocs)/n), math.Round(float64(after.TotalAlloc-before.TotalAlloc)/n)
 	r.commands, r.roundTrips = float64(w.trips.commands.Load()-commands)/n, float64(w.trips.round.Load()-trips)/n
 	slices.Sort(times)
 	r.p50, r.p95, r.p99 = percentile(times, 50), percentile(times, 95), percentile(times, 99)

@@ -97,6 +97,19 @@ INSERT INTO %[1]s SELECT n, n %% 10, 'Member number ' || n, 'member' || n || '@e
 	repeat('She writes. ', 11) || 'Daily.', now() FROM generate_series(1, %[2]d) n`, name, rows)); err != nil {
 		return err
 	}
-	_, err := s.admin.ExecContext(ctx, "VACUUM ANALYZE "+name)
-	return err
+	if _, err := s.admin.ExecContext(ctx, "VACUUM ANALYZE "+name); err != nil {
+		return err
+	}
+	return s.forget(ctx, name)
+}
+
+// forget removes the entries of an earlier table of the name.
+func (s *servers) forget(ctx context.Context, table string) error {
+	keys := s.watch.Scan(ctx, 0, "*"+table+":*", 10_000).Iterator()
+	for keys.Next(ctx) {
+		if err := s.watch.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return err
+		}
+	}
+	return keys.Err()
 }

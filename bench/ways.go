@@ -4,8 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -21,15 +21,20 @@ import (
 	"github.com/wtcache/wtcache"
 )
 
-// way is one way to do the same thing, at work.
+// action does something once. It is called by several goroutines at a time, each with a source of its own.
+type action func(context.Context, *rand.Rand) error
+
+// way is one way to do something, at work with pools and a table of its own.
 type way struct {
 	name  string
 	table string
+	key   string // in Redis, before the id
 	rows  int
-	trips *trips // to Redis
-	// do does it once. It is called by several goroutines at a time, each with a source of its own.
-	do    func(ctx context.Context, r *rand.Rand) error
-	close func() error
+	trips *trips
+	db    *sql.DB
+	pool  *pgxpool.Pool // wayBest's, in place of db
+	redis *redis.Client
+	do    action
 }
 
 // The ways.
@@ -41,6 +46,7 @@ const (
 	wayAsync    = "strict-async"   // wtcache with apply: async
 	wayEventual = "eventual"       // wtcache with consistency: eventual
 	wayLoose    = "eventual-async" // and with apply: async
+	wayCache    = "plan-cache"     // a part of wtcache alone
 )
 
 // ruleOf are the lines that a way of wtcache's adds to its rule.
@@ -73,75 +79,78 @@ func (m *member) fields() []any {
 // ttl is how long entries live, by hand as with wtcache's default.
 const ttl = 10 * time.Minute
 
-// hands is what the ways without wtcache have.
-type hands struct {
-	db    *sql.DB
-	pool  *pgxpool.Pool // wayBest's alone
-	redis *redis.Client
-	table string
-	key   string // before the id
-}
-
-func (h *hands) name(id int64) string { return h.key + strconv.FormatInt(id, 10) }
+func (w *way) entry(id int64) string { return w.key + strconv.FormatInt(id, 10) }
 
 // store is the second half of a dual write.
-func (h *hands) store(ctx context.Context, m *member) error {
+func (w *way) store(ctx context.Context, m *member) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return h.redis.Set(ctx, h.name(m.ID), text, ttl).Err()
+	return w.redis.Set(ctx, w.entry(m.ID), text, ttl).Err()
 }
 
-// open makes the pools of a way, of exactly so many connections that stay open, with a table of
-// its own.
-func (s *servers) open(ctx context.Context, name string, conns, rows int) (*way, *hands, error) {
+// open makes a way with pools of exactly so many connections, which stay open.
+func (s *servers) open(ctx context.Context, name string, conns, rows int) (_ *way, err error) {
 	table := "members_" + strings.ReplaceAll(name, "-", "_")
+	w := &way{name: name, table: table, key: table + ":", rows: rows, trips: &trips{}}
 	if err := s.table(ctx, table, rows); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	w := &way{name: name, table: table, rows: rows, trips: &trips{}}
-	h := &hands{table: table, key: table + ":"}
-	cfg, err := pgx.ParseConfig(s.env.DatabaseURL)
+	if w.redis, err = s.client(conns); err != nil {
+		return nil, err
+	}
+	w.redis.AddHook(w.trips)
+	if err := w.connect(ctx, s.env.DatabaseURL, conns); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	if w.db != nil {
+		w.db.SetMaxOpenConns(conns)
+		w.db.SetMaxIdleConns(conns)
+	}
+	return w, nil
+}
+
+func (w *way) connect(ctx context.Context, url string, conns int) error {
+	if w.name == wayBest {
+		cfg, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			return err
+		}
+		cfg.MaxConns, cfg.MinConns = int32(conns), int32(conns)
+		w.pool, err = pgxpool.NewWithConfig(ctx, cfg)
+		return err
+	}
+	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if h.redis, err = s.client(conns); err != nil {
-		return nil, nil, err
+	rule, cached := ruleOf[w.name]
+	if !cached {
+		w.db = stdlib.OpenDB(*cfg)
+		return nil
 	}
-	h.redis.AddHook(w.trips)
-	switch rule, cached := ruleOf[name]; {
-	case cached:
-		h.db, err = wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
-			Redis: h.redis, Outbox: wtcache.OutboxOff, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-			Rules: fstest.MapFS{"members.yaml": {Data: fmt.Appendf(nil, "table: public.%s\nkey: \"%s{id}\"\n%s", table, h.key, rule)}},
-		})
-	case name == wayBest:
-		var pool *pgxpool.Config
-		if pool, err = pgxpool.ParseConfig(s.env.DatabaseURL); err == nil {
-			pool.MaxConns, pool.MinConns = int32(conns), int32(conns)
-			h.pool, err = pgxpool.NewWithConfig(ctx, pool)
-		}
-	default:
-		h.db = stdlib.OpenDB(*cfg)
+	text := fmt.Appendf(nil, "table: public.%s\nkey: \"%s{id}\"\n%s", w.table, w.key, rule)
+	w.db, err = wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
+		Redis: w.redis, Rules: fstest.MapFS{"members.yaml": {Data: text}}, Outbox: wtcache.OutboxOff,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	return err
+}
+
+func (w *way) close() error {
+	if w.pool != nil {
+		w.pool.Close()
 	}
-	if err != nil {
-		return nil, nil, err
+	var err error
+	if w.db != nil {
+		err = w.db.Close()
 	}
-	if h.db != nil {
-		h.db.SetMaxOpenConns(conns)
-		h.db.SetMaxIdleConns(conns)
-	}
-	w.close = func() error {
-		if h.pool != nil {
-			h.pool.Close()
-		}
-		if h.db != nil {
-			if err := h.db.Close(); err != nil {
-				return err
-			}
-		}
-		return h.redis.Close()
-	}
-	return w, h, nil
+	return errors.Join(err, w.redis.Close())
+}
+
+// cached says that wtcache sees to the entries.
+func (w *way) cached() bool {
+	_, cached := ruleOf[w.name]
+	return cached
 }
