@@ -37,7 +37,7 @@ demo: servers $(WITHSERVERS) ## the small shop, first with a hand-written dual w
 	@$(WITHSERVERS) -- $(GO) run ./examples/shop/demo
 
 .PHONY: test
-test: servers vet format-check race ## vet, gofmt and every test, with the race detector
+test: servers vet format-check race compare-test ## vet, gofmt and every test, with the race detector
 
 .PHONY: race
 race: servers $(WITHSERVERS) ## every test, with the race detector
@@ -75,10 +75,28 @@ torture: servers ## everything that goes wrong in production, for TIME (10m) on 
 bench: servers $(WITHSERVERS) ## every benchmark for BENCHTIME (1s)
 	@$(WITHSERVERS) -- $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKGS)
 
+# Of "make compare": see bench/main.go.
+COMPARE     ?=
+
+.PHONY: compare
+compare: servers ## what wtcache costs against the code that it replaces (docs/BENCHMARKS.md); a quarter of an hour on an idle machine
+	@cd bench && $(GO) run . run -o ../docs/benchmarks/results.txt $(COMPARE)
+	@$(MAKE) --no-print-directory compare-report
+
+.PHONY: compare-report
+compare-report: ## the tables and plots of docs/BENCHMARKS.md from docs/benchmarks/results.txt
+	@cd bench && $(GO) run . report -doc ../docs/BENCHMARKS.md -plots ../docs/benchmarks ../docs/benchmarks/results.txt
+
+.PHONY: compare-test
+compare-test: servers ## that each comparison still runs, and that what is to allocate nothing does not
+	@echo "==> go vet and go test in bench"
+	@cd bench && $(GO) vet ./... && $(GO) test ./...
+
 .PHONY: lint
 lint: vet format-check ## vet, gofmt and staticcheck
 	@echo "==> staticcheck $(PKGS)"
 	@$(GO) run $(STATICCHECK) $(PKGS)
+	@cd bench && $(GO) run $(STATICCHECK) ./...
 
 .PHONY: generate
 generate: ## write again what is generated: the rule files' JSON Schema

@@ -35,9 +35,6 @@ type goal struct {
 	in        string // the unit; "" is the median time
 }
 
-// alone says that there is nothing to compare it with.
-func (m *measure) alone() bool { return len(m.ways) == 1 }
-
 // tableRows is how many rows a table has whose rows are written one by one.
 const tableRows = 10_000
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/go-analyze/charts"
 )
@@ -15,14 +14,14 @@ func (s *set) plot(folder string) error {
 		return err
 	}
 	for _, m := range measures {
-		if m.alone() || len(s.conns(m.name)) == 0 {
+		if m.tight != nil || len(s.conns(m.name)) == 0 {
 			continue
 		}
 		svg, err := s.draw(m)
 		if err != nil {
 			return fmt.Errorf("draw %s: %w", m.name, err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, strings.ToLower(m.name)+".svg"), svg, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, m.file()+".svg"), svg, 0o644); err != nil {
 			return err
 		}
 	}

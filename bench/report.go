@@ -138,38 +138,62 @@ func (s *set) table(b *bytes.Buffer, m *measure) {
 		return
 	}
 	fmt.Fprintf(b, "### %s\n\n", m.title)
-	if !m.alone() {
-		fmt.Fprintf(b, "![%s](benchmarks/%s.svg)\n\n", m.title, strings.ToLower(m.name))
+	if m.tight != nil {
+		s.tight(b, m, conns)
+		return
 	}
-	heap := m.trial
-	b.WriteString("| at a time | way | median over " + m.ways[0] + " | p50 µs | p95 µs | p99 µs | a second | allocations | bytes | Redis: commands | round trips |")
-	line := "|---|---|---|---|---|---|---|---|---|---|---|"
-	if heap {
-		b.WriteString(" heap rises by |")
-		line += "---|"
-	}
-	b.WriteString("\n" + line + "\n")
+	fmt.Fprintf(b, "![%s](benchmarks/%s.svg)\n\n", m.title, m.file())
+	fmt.Fprintf(b, "| at a time | way | median over `%s` | p50 µs | p95 µs | p99 µs | a second | allocations | bytes | Redis: commands | round trips | stale at the end |%s\n", m.ways[0], m.extra(" heap rises by |"))
+	fmt.Fprintf(b, "|---|---|---|---|---|---|---|---|---|---|---|---|%s\n", m.extra("---|"))
 	for _, n := range conns {
 		for _, way := range m.ways {
-			at := place{m.name, way, n}
-			if s.of[at] == nil {
-				continue
+			if at := (place{m.name, way, n}); s.of[at] != nil {
+				s.line(b, m, at)
 			}
-			fmt.Fprintf(b, "| %d | `%s` | %s |", n, way, s.over(at, m.ways[0]))
-			for _, unit := range []string{unitP50, unitP95, unitP99} {
-				e, _ := s.value(at, unit)
-				fmt.Fprintf(b, " %s |", number(e.median/1000))
-			}
-			for _, unit := range []string{unitThroughput, "allocs/op", "B/op", unitCommands, unitTrips} {
-				e, _ := s.value(at, unit)
-				fmt.Fprintf(b, " %s |", number(e.median))
-			}
-			if heap {
-				e, _ := s.value(at, unitHeap)
-				fmt.Fprintf(b, " %s MiB |", number(e.median/(1<<20)))
-			}
-			b.WriteString("\n")
 		}
+	}
+	b.WriteString("\n")
+}
+
+// extra is for the measures whose memory is looked at.
+func (m *measure) extra(column string) string {
+	if m.trial {
+		return column
+	}
+	return ""
+}
+
+func (m *measure) file() string { return strings.ToLower(m.name) }
+
+func (s *set) line(b *bytes.Buffer, m *measure, at place) {
+	fmt.Fprintf(b, "| %d | `%s` | %s |", at.conns, at.way, s.over(at, m.ways[0]))
+	for _, unit := range []string{unitP50, unitP95, unitP99} {
+		e, _ := s.value(at, unit)
+		fmt.Fprintf(b, " %s |", number(e.median/1000))
+	}
+	for _, unit := range []string{unitThroughput, "allocs/op", "B/op", unitCommands, unitTrips} {
+		e, _ := s.value(at, unit)
+		fmt.Fprintf(b, " %s |", number(e.median))
+	}
+	if stale, ok := s.value(at, unitStale); ok {
+		all, _ := s.value(at, unitCached)
+		fmt.Fprintf(b, " %s of %s |", number(stale.median), number(all.median))
+	} else {
+		b.WriteString(" – |")
+	}
+	if e, ok := s.value(at, unitHeap); ok {
+		fmt.Fprintf(b, " %s MiB |", number(e.median/(1<<20)))
+	}
+	b.WriteString("\n")
+}
+
+func (s *set) tight(b *bytes.Buffer, m *measure, goroutines []int) {
+	b.WriteString("| goroutines | ns each (middle half of the rounds) | allocations |\n|---|---|---|\n")
+	for _, n := range goroutines {
+		at := place{m.name, m.ways[0], n}
+		e, _ := s.value(at, "ns/op")
+		allocs, _ := s.value(at, "allocs/op")
+		fmt.Fprintf(b, "| %d | %s (%s to %s) | %s |\n", n, number(e.median), number(e.low), number(e.high), number(allocs.median))
 	}
 	b.WriteString("\n")
 }
