@@ -21,6 +21,8 @@ type measure struct {
 	how map[string]func(*way) action
 	// trial says that once takes long: a slice is one execution, and the table is tidied up before it.
 	trial bool
+	// far puts a distance between the program and both servers.
+	far bool
 	// tight, in place of how, does it so often by so many goroutines at a time: what takes nanoseconds has no time for a clock.
 	tight func(goroutines, times int)
 	goals []goal
@@ -63,6 +65,13 @@ var measures = []*measure{
 			{wayLoose, wayDual, 1, 0.95, ""}, {wayLoose, wayDual, 32, 0.9, ""},
 			{wayStrict, "", 1, 2, unitTrips},
 		},
+	},
+	{
+		name: "FarUpdate", title: "The same, both servers half a millisecond away", rows: tableRows, far: true,
+		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayEventual},
+		how: withRules(updateExec, map[string]func(*way) action{
+			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest,
+		}),
 	},
 	{
 		name: "Transaction", title: "A transaction of five UPDATEs by primary key", rows: tableRows,

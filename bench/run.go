@@ -77,7 +77,7 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 		}
 	}()
 	for _, name := range m.ways {
-		w, err := s.open(ctx, name, conns, p.rowsOf(m))
+		w, err := s.open(ctx, name, m.far, conns, p.rowsOf(m))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +24,36 @@ type servers struct {
 	watch    *redis.Client // asks Redis about itself
 	postgres string
 	version  string // of Redis
+	// farPostgres and farRedis stand a distance before the two.
+	farPostgres, farRedis *relay
+}
+
+// urls give the servers' addresses, or those that stand before them.
+func (s *servers) urls(far bool) (postgres, redis string) {
+	if !far {
+		return s.env.DatabaseURL, s.redis.URL
+	}
+	return "postgres:///postgres?" + url.Values{"host": {s.farPostgres.folder}, "port": {"5432"}, "user": {"postgres"}}.Encode(),
+		"unix://" + filepath.Join(s.farRedis.folder, farSocket)
+}
+
+// Names of unix sockets: Postgres' clients expect this one.
+const (
+	postgresSocket = ".s.PGSQL.5432"
+	farSocket      = "redis.sock"
+)
+
+// relays makes the servers' distant addresses.
+func (s *servers) relays() (err error) {
+	u, err := url.Parse(s.env.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	if s.farPostgres, err = newRelay(postgresSocket, filepath.Join(u.Query().Get("host"), postgresSocket)); err != nil {
+		return err
+	}
+	s.farRedis, err = newRelay(farSocket, s.redis.Socket)
+	return err
 }
 
 // startServers starts them. Postgres waits for the disk at every COMMIT, as in production. Further
@@ -50,7 +82,10 @@ func startServers(ctx context.Context) (_ *servers, err error) {
 		return nil, err
 	}
 	s.admin = stdlib.OpenDB(*cfg)
-	if s.watch, err = s.client(1); err != nil {
+	if s.watch, err = client(s.redis.URL, 1); err != nil {
+		return nil, err
+	}
+	if err := s.relays(); err != nil {
 		return nil, err
 	}
 	if err := s.admin.QueryRowContext(ctx, "SHOW server_version").Scan(&s.postgres); err != nil {
@@ -69,6 +104,11 @@ func (s *servers) close() error {
 	if s.watch != nil {
 		errs = append(errs, s.watch.Close())
 	}
+	for _, r := range []*relay{s.farPostgres, s.farRedis} {
+		if r != nil {
+			errs = append(errs, r.close())
+		}
+	}
 	if s.env != nil {
 		errs = append(errs, s.env.Close())
 	}
@@ -76,8 +116,8 @@ func (s *servers) close() error {
 }
 
 // client gives a client of its own to a way, with a connection for each worker.
-func (s *servers) client(conns int) (*redis.Client, error) {
-	opts, err := redis.ParseURL(s.redis.URL)
+func client(url string, conns int) (*redis.Client, error) {
+	opts, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}

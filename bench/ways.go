@@ -91,17 +91,18 @@ func (w *way) store(ctx context.Context, m *member) error {
 }
 
 // open makes a way with pools of exactly so many connections, which stay open.
-func (s *servers) open(ctx context.Context, name string, conns, rows int) (_ *way, err error) {
+func (s *servers) open(ctx context.Context, name string, far bool, conns, rows int) (_ *way, err error) {
+	postgres, redis := s.urls(far)
 	table := "members_" + strings.ReplaceAll(name, "-", "_")
 	w := &way{name: name, table: table, key: table + ":", rows: rows, trips: &trips{}}
 	if err := s.table(ctx, table, rows); err != nil {
 		return nil, err
 	}
-	if w.redis, err = s.client(conns); err != nil {
+	if w.redis, err = client(redis, conns); err != nil {
 		return nil, err
 	}
 	w.redis.AddHook(w.trips)
-	if err := w.connect(ctx, s.env.DatabaseURL, conns); err != nil {
+	if err := w.connect(ctx, postgres, conns); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	if w.db != nil {
