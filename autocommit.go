@@ -162,6 +162,7 @@ func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reach
 	held.owed.xact = c.tx.xact
 	if oc == outcomeCommitted {
 		captured := c.settle()
+		held.owed.inLine = captured.inLine
 		c.engine.stats.keyMismatches.Add(uint64(len(captured.coarse)))
 		held.sweepLate(ctx, captured.coarse)
 		for key, entry := range captured.strict {
