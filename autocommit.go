@@ -133,6 +133,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 	for _, key := range keys {
 		o.strict[key] = cachesync.Entry{}
 	}
+	e.behind.await(keys)
 	held, err := e.fence(ctx, o)
 	if err != nil && refuses(st) {
 		e.stats.refused.Add(1)

@@ -18,41 +18,52 @@ const (
 )
 
 // behind has the applies of `apply: async` that are carried out behind the callers of committed writes, each
-// on a goroutine of its own. Their order does not matter: of several writers who meet on a key none stores.
+// on a goroutine of its own. Their order does not matter: of several writers who meet on a key only the last to
+// leave could store, and does not, since it was not alone.
 // It is safe for concurrent use; the zero value is ready.
 type behind struct {
 	pending atomic.Int64 // applies; with 0 there are no keys
 
 	mu     sync.Mutex // guards the rest; nothing is sent under it
 	size   int        // of the pending applies, in keys
-	keys   map[string]int
+	keys   map[string]pendingKey
 	closed bool
 	done   sync.WaitGroup
 }
 
-// add takes an apply, unless there are too many.
-func (b *behind) add(o *owed) bool {
+// pendingKey says how many pending applies a key has, and when the latest is done.
+type pendingKey struct {
+	n      int
+	latest chan struct{}
+}
+
+// add takes an apply, unless there are too many. done is to be given to remove.
+func (b *behind) add(o *owed) (done chan struct{}, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.pending.Load() >= maxBehind || b.size+o.size() > maxBehindKeys {
-		return false
+		return nil, false
 	}
 	b.done.Add(1)
 	b.pending.Add(1)
 	b.size += o.size()
 	if b.keys == nil {
-		b.keys = map[string]int{}
+		b.keys = map[string]pendingKey{}
 	}
-	o.eachKey(func(key string) { b.keys[key]++ })
-	return true
+	done = make(chan struct{})
+	o.eachKey(func(key string) { b.keys[key] = pendingKey{b.keys[key].n + 1, done} })
+	return done, true
 }
 
 // remove ends one that has been carried out, or is owed.
-func (b *behind) remove(o *owed) {
+func (b *behind) remove(o *owed, done chan struct{}) {
 	b.mu.Lock()
+	close(done)
 	o.eachKey(func(key string) {
-		if b.keys[key]--; b.keys[key] == 0 {
+		if p := b.keys[key]; p.n == 1 {
 			delete(b.keys, key)
+		} else {
+			b.keys[key] = pendingKey{p.n - 1, p.latest}
 		}
 	})
 	b.size -= o.size()
@@ -68,7 +79,24 @@ func (b *behind) has(key string) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.keys[key] > 0
+	return b.keys[key].n > 0
+}
+
+// await waits until what is pending for the keys is applied. A fence that met the one before it would leave the key absent,
+// and a row that one connection writes again and again would never be cached; and it is no longer than the write before
+// would have waited without the option.
+func (b *behind) await(keys []string) {
+	if b.pending.Load() == 0 {
+		return
+	}
+	for _, key := range keys {
+		b.mu.Lock()
+		p := b.keys[key]
+		b.mu.Unlock()
+		if p.n > 0 {
+			<-p.latest
+		}
+	}
 }
 
 // close waits for those that are pending. Whoever commits from now on applies by himself.
@@ -90,21 +118,20 @@ func (h *fences) applyOrLeave(ctx context.Context) {
 	e, began := h.engine, time.Now()
 	// It begins inside the write's span, although it may end after it.
 	ctx, span := e.span(ctx, SpanApply, h.owed)
-	switch {
-	case h.owed.inLine, len(h.owed.coarse) > 0, h.unfenced, h.queued != nil, e.standsIn.Load():
-	case e.behind.add(h.owed):
-		e.stats.behind.Add(1)
-		go h.applyBehind(ctx, span, began)
-		return
-	default:
+	if !h.owed.inLine && len(h.owed.coarse) == 0 && !h.unfenced && h.queued == nil && !e.standsIn.Load() {
+		if done, ok := e.behind.add(h.owed); ok {
+			e.stats.behind.Add(1)
+			go h.applyBehind(ctx, span, began, done)
+			return
+		}
 		e.stats.inLine.Add(1)
 	}
 	h.applyIn(ctx, span)
 	e.stats.applyTimes.since(began)
 }
 
-func (h *fences) applyBehind(ctx context.Context, span span, began time.Time) {
-	defer h.engine.behind.remove(h.owed)
+func (h *fences) applyBehind(ctx context.Context, span span, began time.Time, done chan struct{}) {
+	defer h.engine.behind.remove(h.owed, done)
 	crashPoint("behind")
 	h.applyIn(ctx, span)
 	h.engine.stats.applyTimes.since(began)

@@ -23,54 +23,74 @@ func owesKeys(from, n int) *owed {
 func TestBehindIsBounded(t *testing.T) {
 	t.Parallel()
 	var b behind
-	most := owesKeys(0, maxBehindKeys)
-	if !b.add(most) || b.add(owesKeys(0, 1)) {
-		t.Error("a transaction of as many keys as there may be goes behind, and nothing beside it")
+	add := func(o *owed) (remove func()) {
+		done, ok := b.add(o)
+		if !ok {
+			return nil
+		}
+		return func() { b.remove(o, done) }
 	}
-	b.remove(most)
-	if b.add(owesKeys(0, maxBehindKeys+1)) {
+	most := add(owesKeys(0, maxBehindKeys))
+	if most == nil || add(owesKeys(0, 1)) != nil {
+		t.Fatal("a transaction of as many keys as there may be goes behind, and nothing beside it")
+	}
+	most()
+	if add(owesKeys(0, maxBehindKeys+1)) != nil {
 		t.Error("a larger transaction goes behind")
 	}
-	var all []*owed
+	var all []func()
 	for i := range maxBehind {
-		all = append(all, owesKeys(2*i, 2))
-		if !b.add(all[i]) {
+		remove := add(owesKeys(2*i, 2))
+		if remove == nil {
 			t.Fatalf("of %d applies one was refused", i+1)
 		}
+		all = append(all, remove)
 	}
-	if b.add(owesKeys(0, 2)) {
+	if add(owesKeys(0, 2)) != nil {
 		t.Error("one more than there may be goes behind")
 	}
-	for _, o := range all {
-		b.remove(o)
+	for _, remove := range all {
+		remove()
 	}
 	if b.size != 0 || len(b.keys) != 0 || b.pending.Load() != 0 {
 		t.Errorf("when all is done there are still %d keys, %v", b.size, b.keys)
 	}
 	b.close()
-	if b.add(owesKeys(0, 2)) {
+	if add(owesKeys(0, 2)) != nil {
 		t.Error("after close one goes behind, and nobody waits for it")
 	}
 }
 
-// A key that two commits have written is the readers' again when both are applied, and not before.
+// A key that two commits have written is the readers' again when both are applied, and not before; the next writer waits for both.
 func TestBehindKnowsItsKeys(t *testing.T) {
 	t.Parallel()
 	var b behind
 	first, second := owesKeys(0, 2), owesKeys(1, 2)
-	for i, step := range []struct {
-		do   func()
-		want string
-	}{
-		{func() {}, "[false false false]"},
-		{func() { b.add(first) }, "[true true false]"},
-		{func() { b.add(second) }, "[true true true]"},
-		{func() { b.remove(first) }, "[false true true]"},
-		{func() { b.remove(second) }, "[false false false]"},
-	} {
-		step.do()
-		if got := fmt.Sprint([]bool{b.has("k0"), b.has("k1"), b.has("k2")}); got != step.want {
-			t.Errorf("step %d: pending are %v, want %v", i, got, step.want)
+	want := func(when, want string) {
+		t.Helper()
+		if got := fmt.Sprint([]bool{b.has("k0"), b.has("k1"), b.has("k2")}); got != want {
+			t.Errorf("%s: pending are %v, want %v", when, got, want)
 		}
 	}
+	want("at first", "[false false false]")
+	one, _ := b.add(first)
+	want("one commit", "[true true false]")
+	two, _ := b.add(second)
+	want("two", "[true true true]")
+	waited := make(chan struct{})
+	go func() {
+		b.await([]string{"k0", "k1"})
+		close(waited)
+	}()
+	b.remove(first, one)
+	want("one is applied", "[false true true]")
+	select {
+	case <-waited:
+		t.Error("a writer does not wait for the second")
+	default:
+	}
+	b.remove(second, two)
+	want("both are", "[false false false]")
+	<-waited
+	b.await([]string{"k0", "k1"})
 }

@@ -323,3 +323,19 @@ func TestAsyncWithoutRedis(t *testing.T) {
 	eventually(t, "nothing is owed", func() bool { return l.stats().Redis.Owed == 0 })
 	l.wantTrue()
 }
+
+// A row that is written again at once must stay cached: were the next fence put down beside the one that waits for its apply,
+// neither write could store anything, and a busy row's readers would never find it.
+func TestAsyncStoresEachOfManyWrites(t *testing.T) {
+	t.Parallel()
+	const writes = 50
+	l := newLedger(t, ledgerSetup{rule: asyncRule, config: patient})
+	for n := range writes {
+		l.exec(setFenceFirst, n+1, 1)
+	}
+	eventually(t, "nothing is pending", func() bool { return l.stats().AppliesPending == 0 })
+	l.wantCached(1, writes)
+	if s := l.stats(); s.Redis.Stored != writes || s.AppliesBehind != writes {
+		t.Errorf("of %d writes %d were applied behind the caller, and %d stored", writes, s.AppliesBehind, s.Redis.Stored)
+	}
+}
