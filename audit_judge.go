@@ -287,7 +287,7 @@ func (a *auditor) bracket(ctx context.Context, t target, open []*suspect) (rest 
 		}
 		s.entry, s.fact, s.verdict = after[i], now[i].fact, now[i].verdict
 		e := &s.entry
-		if s.verdict.suspicion() && (!served || e.Distrusted || e.Untrusted != nil || a.cache.engine.sync.Owes(e.Key)) {
+		if s.verdict.suspicion() && (!served || e.Distrusted || e.Untrusted != nil || a.cache.engine.owes(e.Key)) {
 			s.verdict = isUnserved
 		}
 	}

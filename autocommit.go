@@ -133,6 +133,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 	for _, key := range keys {
 		o.strict[key] = cachesync.Entry{}
 	}
+	e.behind.await(keys)
 	held, err := e.fence(ctx, o)
 	if err != nil && refuses(st) {
 		e.stats.refused.Add(1)
@@ -162,6 +163,7 @@ func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reach
 	held.owed.xact = c.tx.xact
 	if oc == outcomeCommitted {
 		captured := c.settle()
+		held.owed.inLine = captured.inLine
 		c.engine.stats.keyMismatches.Add(uint64(len(captured.coarse)))
 		held.sweepLate(ctx, captured.coarse)
 		for key, entry := range captured.strict {

@@ -255,7 +255,7 @@ type first struct {
 
 // quick is the way of a plain hit.
 func (c *Cache) quick(ctx context.Context, t target, a asked, o *readOptions) (got reading, hit bool, seen first) {
-	if !o.plain() || c.engine.sync.Owes(a.key) || !c.engine.watched(ctx, t.table, 0) {
+	if !o.plain() || c.engine.owes(a.key) || !c.engine.watched(ctx, t.table, 0) {
 		return reading{}, false, first{}
 	}
 	f := c.engine.sync.Look(ctx, a.key, t.wanted(o.maxAge))

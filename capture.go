@@ -263,6 +263,7 @@ type owed struct {
 	tables   []string       // all that were written
 	xact     xact           // that commits it; asked for where the outcome is in doubt
 	floors   []*floor       // to be raised with the outcome
+	inLine   bool           // a rule among them is not `apply: async`
 	replicas int            // that must have the fences: the most that any rule waits for
 }
 
@@ -303,6 +304,7 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	} else if ch.table.Rule.RedisDown == rules.Refuse && !slices.Contains(o.refusing, ch.table.Name.String()) {
 		o.refusing = append(o.refusing, ch.table.Name.String())
 	}
+	o.inLine = o.inLine || ch.table.Rule.Apply != rules.Async
 	o.replicas = max(o.replicas, ch.table.Rule.WaitReplicas)
 	if ch.coarse {
 		return

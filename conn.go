@@ -71,6 +71,7 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	c.pgx, _ = PgxConn(base)
 	if b.standIn != nil {
 		e.sync.ClocksJump() // its test moves them
+		e.standsIn.Store(true)
 	}
 	if err := c.probe(ctx); err != nil {
 		return nil, err

@@ -12,8 +12,9 @@ import "sync/atomic"
 //	queued        Redis cannot be fenced, and the outbox has what is owed, in the open transaction
 //	fenced        Redis is ready for the COMMIT, or for the statement that commits
 //	committed     the COMMIT has been answered, one way or the other
+//	behind        apply: async: the keys are about to get what they are to hold, and the caller knows already
 //	keys applied  the keys have what they are to hold; barriers still stand
-//	applied       all is done but to tell the caller
+//	applied       all is done but to tell the caller, or left to be done behind it
 //	in doubt      no answer came to the COMMIT; the keys are left to the asker
 //	asked         the server has said what became of a COMMIT in doubt
 //	resolved      that has been carried out

@@ -62,6 +62,8 @@ func (p path) spread() (ids []int) {
 const (
 	upToCommit = "settled,keys fenced,fenced"
 	afterIt    = "committed,keys applied,applied"
+	// The caller is at the last of these while the ones before it are still to come.
+	asyncAfterIt = "committed,behind,keys applied,applied"
 )
 
 func points(lists ...string) []string { return strings.Split(strings.Join(lists, ","), ",") }
@@ -79,6 +81,9 @@ var paths = []path{
 		points: points("settled,keys fenced,barred,fenced", afterIt)},
 	{name: "eventual", requests: 1, child: child{Texts: []string{setOne}}, points: points("committed,keys applied,applied"), rule: "consistency: eventual\nttl: 3s\n", holes: true},
 	{name: "eventual Tx", requests: 1, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, afterIt), rule: "consistency: eventual\nttl: 3s\n", holes: true},
+	{name: "async", requests: 2, child: child{Texts: []string{setOne}}, points: points("keys fenced,fenced", asyncAfterIt), rule: asyncRule},
+	{name: "async Tx", requests: 2, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, asyncAfterIt), rule: asyncRule},
+	{name: "async eventual", requests: 1, child: child{Texts: []string{setOne}}, points: points(asyncAfterIt), rule: asyncRule + "consistency: eventual\nttl: 3s\n", holes: true},
 	{name: "in doubt", requests: 2, child: child{Tx: true, Texts: []string{setOne}}, points: points(upToCommit, "committed,in doubt,asked,keys applied,resolved,applied"), lost: true},
 }
 
@@ -114,7 +119,7 @@ func (p path) crashEverywhere(t *testing.T) {
 	var all []crashed
 	for i, point := range p.points {
 		all = append(all, crashAt(t, p, point, i, false))
-		if !p.alike && afterCommit(p, i) && point != "keys applied" {
+		if !p.alike && afterCommit(p, i) && point != "keys applied" && point != "behind" {
 			// One whose COMMIT fails gives back what it fenced.
 			all = append(all, crashAt(t, p, point, i, true))
 		}

@@ -164,7 +164,7 @@ func (d *doubts) giveUp(h *fences, reason string) {
 }
 
 // size counts the keys that a commit writes.
-func (h *fences) size() int { return len(h.owed.strict) + len(h.owed.eventual) }
+func (h *fences) size() int { return h.owed.size() }
 
 // run asks until nothing is in doubt, or close.
 func (d *doubts) run() {

@@ -27,6 +27,8 @@ type engine struct {
 	sync     *cachesync.Client
 	ownRedis []redis.UniversalClient // made from URLs, and not the caller's own
 	doubts   *doubts
+	behind   behind
+	standsIn atomic.Bool // the base is a test's, which expects everything to be done when a call returns
 	flights  flights
 	standby  *standby    // nil where there is none
 	outbox   *outbox.Box // nil where no rule needs one; set before use
@@ -169,6 +171,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.doubts.close() // before what it settles with
+	e.behind.close() // before what it applies with
 	e.redisIs.close()
 	return errors.Join(e.sync.Close(), e.closeOutbox(), e.closeRedis(), e.standby.close())
 }
@@ -249,6 +252,7 @@ func (e *engine) load(ctx context.Context, q rules.Querier) (*generation, error)
 	for _, w := range warnings {
 		e.once("warning "+w.String(), w.Problem, "where", w.Pos.String(), "fix", w.Fix)
 	}
+	e.sayDepartures(set)
 	return newGeneration(set, false), nil
 }
 

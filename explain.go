@@ -89,6 +89,7 @@ type ExplainedTable struct {
 	How         string           `json:"how"`
 	Class       Class            `json:"class"`       // of what happens to this table
 	Consistency string           `json:"consistency"` // strict or eventual
+	Apply       string           `json:"apply"`       // sync or async
 	RedisDown   string           `json:"redis_down"`  // queue or refuse
 	Entries     []ExplainedEntry `json:"entries"`     // never nil; those that a read leaves alone are not listed
 }

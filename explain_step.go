@@ -186,7 +186,7 @@ func (e *explaining) table(t *rules.Table, how string, class Class, entries []Ex
 	}
 	e.out.Tables = append(e.out.Tables, ExplainedTable{
 		Table: t.Name.String(), Rule: t.Rule.Pos.String(), How: how, Class: class,
-		Consistency: string(consistency), RedisDown: string(t.Rule.RedisDown), Entries: entries,
+		Consistency: string(consistency), Apply: string(t.Rule.Apply), RedisDown: string(t.Rule.RedisDown), Entries: entries,
 	})
 }
 

@@ -111,9 +111,7 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 	case outcomeCommitted:
 		h.engine.stats.committed.Add(1)
 		h.owed.raiseFloors(ctx, true)
-		began := time.Now()
-		h.apply(ctx)
-		h.engine.stats.applyTimes.since(began)
+		h.applyOrLeave(ctx)
 	case outcomeAborted:
 		h.engine.stats.rolledBack.Add(1)
 		h.release(ctx)
@@ -126,8 +124,12 @@ func (h *fences) end(ctx context.Context, oc outcome) {
 }
 
 func (h *fences) apply(ctx context.Context) {
-	defer h.queued.done()
 	ctx, span := h.engine.span(ctx, SpanApply, h.owed)
+	h.applyIn(ctx, span)
+}
+
+func (h *fences) applyIn(ctx context.Context, span span) {
+	defer h.queued.done()
 	defer span.done(nil) // what could not be applied is settled later, and is nobody's error
 	h.countUnfenced()
 	h.owe()

@@ -16,6 +16,7 @@ type RuleInfo struct {
 	Via   []string `json:"via,omitempty"`
 
 	Consistency rules.Consistency `json:"consistency"` // eventual also where Config.Mode says so
+	Apply       rules.Apply       `json:"apply"`
 	RedisDown   rules.RedisDown   `json:"redis_down"`
 	// Capture is how written rows become known: "returning"; "coarse" where they do not, so that every write makes all
 	// entries absent, CaptureReason says why; "unknown" until a connection has looked at the catalogue.
@@ -84,7 +85,7 @@ func (e *engine) ruleInfos(gen *generation) []RuleInfo {
 func (e *engine) ruleInfo(r *rules.Rule) RuleInfo {
 	info := RuleInfo{
 		Table: r.Table.String(), File: r.Pos.String(),
-		Consistency: r.Consistency, RedisDown: r.RedisDown, Capture: CaptureUnknown,
+		Consistency: r.Consistency, Apply: r.Apply, RedisDown: r.RedisDown, Capture: CaptureUnknown,
 		WaitReplicas: r.WaitReplicas, NegativeTTLSeconds: r.NegativeTTL.Seconds(),
 	}
 	if e.cfg.Mode == ModeEventual {
@@ -139,9 +140,17 @@ func (info *RuleInfo) bind(t *rules.Table, gen *generation) {
 
 // String gives the rule in one line: table, consistency, entries.
 func (info RuleInfo) String() string {
-	text := fmt.Sprintf("%s (%s, redis_down: %s)", info.Table, info.Consistency, info.RedisDown)
+	text := fmt.Sprintf("%s (%s, %sredis_down: %s)", info.Table, info.Consistency, info.applyWord(), info.RedisDown)
 	for _, entry := range info.Entries {
 		text += fmt.Sprintf(" %s[%s, %v]", entry.Key, entry.Format, time.Duration(entry.TTLSeconds*float64(time.Second)))
 	}
 	return text
+}
+
+// applyWord names what departs from the default.
+func (info RuleInfo) applyWord() string {
+	if info.Apply == rules.Async {
+		return "apply: async, "
+	}
+	return ""
 }

@@ -25,6 +25,7 @@ func TestRulesOf(t *testing.T) {
 	prefix := testenv.KeyPrefix(t)
 	rule := strings.NewReplacer("$S", schema, "$P", prefix).Replace(`
 table: $S.users
+apply: async
 redis_down: refuse
 entries:
   - key: "$Puser:{id}"
@@ -71,7 +72,7 @@ invalidate: ["$Pusers:{id}"]
 		t.Fatal(err)
 	}
 	want := strings.NewReplacer("$S", schema, "$P", prefix).Replace(`[{"table":"$S.users","file":"users.yaml:2:8","consistency":"eventual",` +
-		`"redis_down":"refuse","capture":"returning","entries":[` +
+		`"apply":"async","redis_down":"refuse","capture":"returning","entries":[` +
 		`{"name":"by_id","read":"users.by_id","key":"$Puser:{id}","key_columns":["id"],"format":"envelope","strategy":"write","ttl_seconds":600,"jitter":0.1,"payload":["id","mail"]},` +
 		`{"name":"by_mail","read":"users.by_mail","key":"$Pmail:{mail}","key_columns":["mail"],"format":"plain","strategy":"invalidate","ttl_seconds":3600,"jitter":0.1,"when":"id \u003e 0","payload":["id","mail","secret"]}],` +
 		`"invalidate":["$Pusers:{id}"]}]`)

@@ -39,7 +39,7 @@ func (j *journey) round(ctx context.Context, late <-chan struct{}) error {
 func (j *journey) split(ctx context.Context) (around, absent []int) {
 	behind := !j.o.fresh && !j.cache.engine.watched(ctx, j.target.table, len(j.pending))
 	for _, i := range j.pending {
-		if j.o.fresh || j.around[i] || behind || j.cache.engine.sync.Owes(j.asks[i].key) {
+		if j.o.fresh || j.around[i] || behind || j.cache.engine.owes(j.asks[i].key) {
 			around = append(around, i)
 		} else {
 			absent = append(absent, i)

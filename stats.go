@@ -47,9 +47,15 @@ type Stats struct {
 	// all are among them (too many rows, a foreign key's action), so that they add up to more than CoarseWrites.
 	CoarseReasons map[string]uint64
 
+	// Commits of rules with `apply: async`: AppliesBehind were applied behind their callers, AppliesInLine by the callers
+	// themselves, since too many were pending. AppliesPending are those behind their callers just now.
+	AppliesBehind, AppliesInLine uint64
+	AppliesPending               int64
+
 	// WriteTimes are how long callers waited, in seconds, for ruled statements that commit by themselves and for the COMMITs of
 	// transactions that had captured something, however they ended. FenceTimes and ApplyTimes are what of that went into
-	// fencing before the commit, with sweeps, and into applying after it. None has what was settled later, behind the caller.
+	// fencing before the commit, with sweeps, and into applying after it. None has what was settled later, behind the caller, but
+	// ApplyTimes has the applies of `apply: async`, for which no caller waited.
 	WriteTimes, FenceTimes, ApplyTimes Histogram
 
 	// BreakerOpen: calls to Redis (of a Cluster, to one of its primaries) are refused just now, since it does not answer.
@@ -110,6 +116,7 @@ type counters struct {
 	backgroundErrors                                      atomic.Uint64
 	hits, replicaHits, misses, fills, bypasses, shared    atomic.Uint64
 	databaseReads, queued, unwatched                      atomic.Uint64
+	behind, inLine                                        atomic.Uint64
 	coarseReasons                                         tally
 	writeTimes, fenceTimes, applyTimes                    times
 	lastErrors                                            errorLog
@@ -142,6 +149,7 @@ func (e *engine) snapshot() Stats {
 		Fills: c.fills.Load(), Bypasses: c.bypasses.Load(), Shared: c.shared.Load(),
 		DatabaseReads: c.databaseReads.Load(),
 		Queued:        c.queued.Load(), Unwatched: c.unwatched.Load(),
+		AppliesBehind: c.behind.Load(), AppliesInLine: c.inLine.Load(), AppliesPending: e.behind.pending.Load(),
 		LastErrors: c.lastErrors.load(), CoarseReasons: c.coarseReasons.load(),
 		WriteTimes: c.writeTimes.load(), FenceTimes: c.fenceTimes.load(), ApplyTimes: c.applyTimes.load(),
 	}

@@ -27,7 +27,7 @@ const (
 	SpanFence = "wtcache.fence" // keys are barred before the commit
 	SpanSweep = "wtcache.sweep" // every entry of some rules is made absent; inside SpanFence before a commit
 	SpanQueue = "wtcache.queue" // Redis cannot be fenced: keys are written to the outbox
-	SpanApply = "wtcache.apply" // committed: the keys get their values
+	SpanApply = "wtcache.apply" // committed: the keys get their values; with `apply: async` it ends after its SpanWrite
 	SpanAbort = "wtcache.abort" // rolled back: the fences are given back
 	SpanMiss  = "wtcache.miss"  // rows are read from the database and filled, under leases or without
 	SpanDrain = "wtcache.drain" // what the outbox held is settled

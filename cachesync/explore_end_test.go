@@ -42,7 +42,7 @@ func (x *turn) acknowledge(n *state, i int) {
 	if l.flags&queued != 0 {
 		x.owe(n, i)
 	}
-	if x.off.applyBeforeReturn {
+	if p.async || x.off.applyBeforeReturn {
 		x.returns(n, i)
 	}
 	if x.off.commitBeforeApply && p.kind == lockFirst {

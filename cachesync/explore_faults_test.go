@@ -13,6 +13,7 @@ type faultRow struct {
 
 var (
 	preciseTeam    = []process{lockFirstWriter, fenceFirstWriter, aReader}
+	asyncTeam      = []process{lockFirstWriter.behind(), fenceFirstWriter.behind(), aReader}
 	coarseTeam     = []process{coarseWriter, lockFirstWriter, aReader}
 	pastTeam       = []process{lockFirstWriter.pastRedis(0), fenceFirstWriter, aReader, aWatch, aDrainer}
 	pastCoarseTeam = []process{coarseWriter.pastRedis(0), aReader, aWatch, aDrainer}
@@ -60,6 +61,20 @@ var faultTable = []faultRow{
 		faults: faults{crash: 1, doubt: 1, expiry: outlive, paused: true}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
 	{name: "everything owed, the owner stopped for long", teams: [][]process{{lockFirstWriter.pastRedis(0), aReader, aWatch, aDrainer}},
 		faults: faults{doubt: 1, expiry: outlive, everything: true, stopped: true}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
+	{name: "apply: async, crashes, in-doubt COMMITs, late requests; fences outlive their COMMITs", teams: [][]process{asyncTeam},
+		faults: faults{crash: 1, doubt: 1, late: 1, expiry: outlive}, holds: allProperties},
+	{name: "apply: async, a fence expires while its dead owner's COMMIT is in flight", teams: [][]process{asyncTeam},
+		faults: faults{crash: 1, doubt: 1, expiry: deadOnly}, holds: freshAcked | freshReturned, breaks: freshVisible | trueWhenQuiet},
+	{name: "apply: async, fences vanish", teams: [][]process{asyncTeam},
+		faults: faults{vanish: true, expiry: anytime}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
+	{name: "apply: async, Redis restarts empty", teams: [][]process{asyncTeam},
+		faults: faults{restart: 1}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
+	{name: "apply: async, Redis restarts empty, with a quarantine", teams: [][]process{asyncTeam},
+		faults: faults{restart: 1, crash: 1, quarantine: true, expiry: outlive}, holds: allProperties},
+	{name: "apply: async, failover to an older state, with epochs and a quarantine", teams: [][]process{asyncTeam},
+		faults: faults{failover: 1, crash: 1, doubt: 1, epochs: true, expiry: outlive}, holds: allProperties},
+	{name: "apply: async, eventual", teams: [][]process{{eventualWriter.mayFail().behind(), eventualWriter.behind(), aReader}},
+		faults: faults{doubt: 1, expiry: outlive}, holds: trueWhenQuiet, breaks: freshAcked | freshVisible | freshReturned},
 	{name: "eventual", teams: [][]process{eventuals},
 		faults: faults{doubt: 1, expiry: outlive}, holds: freshReturned | trueWhenQuiet, breaks: freshAcked | freshVisible},
 	{name: "eventual, late requests", teams: [][]process{eventuals},

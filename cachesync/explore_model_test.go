@@ -39,6 +39,7 @@ type process struct {
 	bare  bool  // a writer that applies no payload: the rule invalidates, or rows share the key
 	fails bool  // its COMMIT may be turned down
 	queue bool  // it commits without its fence where Redis does not answer
+	async bool  // its Commit returns before its apply
 	asks  bool  // in doubt, it asks for the transaction's status and goes on renewing
 	// Of a flight:
 	waits     bool // after a bypass it may ask for a lease again

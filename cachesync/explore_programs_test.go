@@ -7,6 +7,7 @@ func writes(k kind) process { return process{kind: k, rows: []int{0}, keys: []in
 func (p process) mayFail() process           { p.fails = true; return p }
 func (p process) queueing() process          { p.queue = true; return p }
 func (p process) asking() process            { p.asks = true; return p }
+func (p process) behind() process            { p.async = true; return p }
 func (p process) bareWriter() process        { p.bare = true; return p }
 func (p process) to(keys ...int) process     { p.keys = keys; return p }
 func (p process) ofRows(rows ...int) process { p.rows = rows; return p }
@@ -116,6 +117,14 @@ func basePrograms() []program {
 			procs: []process{lockFirstWriter.mayFail(), fenceFirstWriter, aReader}, faults: faults{expiry: anytime, vanish: true}},
 		{name: "Redis restarts empty", keys: oneKey, props: freshReturned | trueWhenQuiet,
 			procs: []process{lockFirstWriter, fenceFirstWriter.mayFail(), aReader, aReader}, faults: faults{restart: 1}},
+		{name: "apply: async", keys: oneKey, props: allProperties,
+			procs: []process{lockFirstWriter.mayFail().behind(), fenceFirstWriter.behind(), aReader, aReader}, faults: faults{crash: 1, doubt: 1, expiry: outlive, abandon: true, evict: true}},
+		{name: "apply: async, late requests", keys: oneKey, props: allProperties,
+			procs: []process{lockFirstWriter.behind(), fenceFirstWriter.mayFail().behind(), aReader}, faults: faults{late: 2, expiry: outlive}},
+		{name: "apply: async beside others", keys: oneKey, props: allProperties,
+			procs: []process{fenceFirstWriter.behind(), lockFirstWriter.mayFail(), coarseWriter, aReader}, faults: faults{expiry: outlive}},
+		{name: "apply: async, eventual", keys: oneKey, props: trueWhenQuiet,
+			procs: []process{eventualWriter.mayFail().behind(), eventualWriter.behind(), aReader, aReader}, faults: faults{doubt: 1, late: 1, expiry: outlive}},
 		{name: "owners die in doubt", keys: oneKey, props: freshAcked | freshReturned,
 			procs: []process{lockFirstWriter, fenceFirstWriter, aReader}, faults: faults{crash: 1, doubt: 1, expiry: deadOnly}},
 	}, append(sharingPrograms(), pastPrograms()...)...)

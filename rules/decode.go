@@ -20,7 +20,7 @@ func decodeFile(file string, data []byte) (*Rule, []Finding) {
 }
 
 func (d *decoder) rule(root ast.Node) *Rule {
-	r := &Rule{Consistency: Strict, RedisDown: Queue, Pos: d.place(root), pos: d.pos}
+	r := &Rule{Consistency: Strict, Apply: Sync, RedisDown: Queue, Pos: d.place(root), pos: d.pos}
 	short := newEntry("")
 	known := d.entryFields(short)
 	shortKeys := make(map[string]bool, len(known))
@@ -78,6 +78,7 @@ func (d *decoder) addRuleFields(known map[string]fieldFunc, r *Rule) {
 	known["consistency"] = func(n ast.Node, path string) {
 		d.choose(n, path, consistencies, func(s string) { r.Consistency = Consistency(s) })
 	}
+	known["apply"] = func(n ast.Node, path string) { d.choose(n, path, applies, func(s string) { r.Apply = Apply(s) }) }
 	known["redis_down"] = func(n ast.Node, path string) {
 		d.choose(n, path, redisDowns, func(s string) { r.RedisDown = RedisDown(s) })
 	}

@@ -117,8 +117,8 @@ func TestShortestRule(t *testing.T) {
 	if len(r.Entries) != 1 || len(r.Shared) != 0 || len(r.Via) != 0 {
 		t.Fatalf("got %+v", r)
 	}
-	if (r.Table != Name{"public", "users"}) || r.Consistency != Strict || r.RedisDown != Queue || r.NegativeTTL != 0 || r.Read != (ReadDefaults{}) {
-		t.Errorf("got table %v, consistency %q, redis_down %q", r.Table, r.Consistency, r.RedisDown)
+	if (r.Table != Name{"public", "users"}) || r.Consistency != Strict || r.Apply != Sync || r.RedisDown != Queue || r.NegativeTTL != 0 || r.Read != (ReadDefaults{}) {
+		t.Errorf("got table %v, consistency %q, apply %q, redis_down %q", r.Table, r.Consistency, r.Apply, r.RedisDown)
 	}
 	got := *r.Entries[0]
 	if got.Key.String() != "user:{id}" {
@@ -277,8 +277,8 @@ func TestValues(t *testing.T) {
 			t.Errorf("%s: got %+v", text, e)
 		}
 	}
-	r := loadOne(t, "table: users\ninvalidate: ['a:{from_id}', 'a:{to_id}']\nconsistency: eventual\nredis_down: refuse\n")
-	if len(r.Entries) != 0 || len(r.Shared) != 2 || r.Consistency != Eventual || r.RedisDown != Refuse {
+	r := loadOne(t, "table: users\ninvalidate: ['a:{from_id}', 'a:{to_id}']\nconsistency: eventual\napply: async\nredis_down: refuse\n")
+	if len(r.Entries) != 0 || len(r.Shared) != 2 || r.Consistency != Eventual || r.Apply != Async || r.RedisDown != Refuse {
 		t.Errorf("got %+v", r)
 	}
 }

@@ -30,6 +30,10 @@ type File struct {
 	// strict waits for fences before a commit, so that no reader ever sees an older
 	// value; eventual saves that round trip and compares versions afterwards.
 	Consistency string `json:"consistency,omitempty" jsonschema:"enum=strict,enum=eventual,default=strict"`
+	// sync: a write returns when Redis has what it committed. async: it returns after the
+	// commit, and Redis is told behind it; until then the fence keeps readers on the
+	// database, or, where consistency is eventual, they get the old row.
+	Apply string `json:"apply,omitempty" jsonschema:"enum=sync,enum=async,default=sync"`
 	// What a write does when Redis cannot be reached before the commit: queue commits and
 	// owes the keys, refuse fails the write.
 	RedisDown string `json:"redis_down,omitempty" jsonschema:"enum=queue,enum=refuse,default=queue"`

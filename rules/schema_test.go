@@ -37,7 +37,7 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 		}
 		for name, words := range map[string]choice{
 			"format": formats, "strategy": strategies, "consistency": consistencies,
-			"redis_down": redisDowns, "capture": captures, "version": versions,
+			"apply": applies, "redis_down": redisDowns, "capture": captures, "version": versions,
 		} {
 			if p, ok := test.schema.Properties[name]; ok && !slices.Equal(p.Enum, words.supported) {
 				t.Errorf("%s: the schema offers %s for %s, the decoder takes %s", test.name, p.Enum, name, words.supported)

@@ -49,6 +49,9 @@ type Strategy string
 // Consistency says whether a commit waits for fences.
 type Consistency string
 
+// Apply says whether a write waits, after COMMIT, until Redis has what was committed.
+type Apply string
+
 // RedisDown says what a write does when Redis cannot be fenced before COMMIT.
 type RedisDown string
 
@@ -64,6 +67,9 @@ const (
 
 	Strict   Consistency = "strict"
 	Eventual Consistency = "eventual"
+
+	Sync  Apply = "sync"
+	Async Apply = "async"
 
 	Refuse RedisDown = "refuse"
 	Queue  RedisDown = "queue"
@@ -83,6 +89,7 @@ type Rule struct {
 	Entries     []*Entry
 	Shared      []*Template // `invalidate:` keys that several rows share
 	Consistency Consistency
+	Apply       Apply
 	RedisDown   RedisDown
 	// WaitReplicas is how many replicas of Redis must have a fence before COMMIT; 0: none.
 	WaitReplicas int

@@ -29,6 +29,7 @@ var (
 	formats       = choice{[]string{string(FormatEnvelope), string(FormatPlain), string(FormatHash), string(FormatVersioned)}, nil}
 	strategies    = choice{[]string{string(StrategyWrite), string(StrategyInvalidate)}, nil}
 	consistencies = choice{[]string{string(Strict), string(Eventual)}, nil}
+	applies       = choice{[]string{string(Sync), string(Async)}, nil}
 	redisDowns    = choice{[]string{string(Queue), string(Refuse)}, nil}
 	captures      = choice{[]string{"returning"}, []string{"reread", "trigger"}}
 	versions      = choice{[]string{"lsn"}, []string{"sequence", "column"}}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/rules"
 )
 
 const (
@@ -104,7 +105,7 @@ func (p *explainPrinter) statement(e explainedStatement) {
 }
 
 func (p *explainPrinter) table(t wtcache.ExplainedTable) {
-	p.field("touches", nil, fmt.Sprintf("%s (%s; rule %s, %s, redis_down %s)", p.paint.bold(t.Table), t.How, t.Rule, t.Consistency, t.RedisDown))
+	p.field("touches", nil, fmt.Sprintf("%s (%s; rule %s, %s, %sredis_down %s)", p.paint.bold(t.Table), t.How, t.Rule, t.Consistency, ifAsync("apply async, ", rules.Apply(t.Apply)), t.RedisDown))
 	for _, e := range t.Entries {
 		name := e.Name
 		if name == "" {

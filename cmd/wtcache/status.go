@@ -13,6 +13,7 @@ import (
 
 	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/cachesync"
+	"github.com/wtcache/wtcache/rules"
 	"github.com/wtcache/wtcache/statuspage"
 )
 
@@ -193,7 +194,7 @@ func printRule(b *strings.Builder, p paint, r wtcache.RuleInfo) {
 	if r.CaptureReason != "" {
 		capture = p.warn(capture + ": " + r.CaptureReason)
 	}
-	fmt.Fprintf(b, "  %s  %s\n", p.note(r.Table), p.dim(fmt.Sprintf("%s, redis_down: %s, capture: ", r.Consistency, r.RedisDown))+capture)
+	fmt.Fprintf(b, "  %s  %s\n", p.note(r.Table), p.dim(fmt.Sprintf("%s, %sredis_down: %s, capture: ", r.Consistency, ifAsync("apply: async, ", r.Apply), r.RedisDown))+capture)
 	for _, e := range r.Entries {
 		fmt.Fprintf(b, "    %s  %s\n", e.Key, p.dim(fmt.Sprintf("%s, %s, ttl %s", e.Format, e.Strategy, seconds(e.TTLSeconds))))
 	}
@@ -223,4 +224,12 @@ func shortUnits(d time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+// ifAsync gives the words that say so of a rule.
+func ifAsync(words string, apply rules.Apply) string {
+	if apply == rules.Async {
+		return words
+	}
+	return ""
 }

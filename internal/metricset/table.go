@@ -43,7 +43,11 @@ var writes = []Metric{
 	}),
 	histogram("wtcache.write.duration", "How long callers waited for autocommit writes and COMMITs of ruled tables", func(s stats) wtcache.Histogram { return s.WriteTimes }),
 	histogram("wtcache.fence.duration", "How much of that went into fencing before the commit", func(s stats) wtcache.Histogram { return s.FenceTimes }),
-	histogram("wtcache.apply.duration", "How much of that went into applying after the commit", func(s stats) wtcache.Histogram { return s.ApplyTimes }),
+	histogram("wtcache.apply.duration", "How much of that went into applying after the commit; for rules with apply: async, how long that took behind the callers", func(s stats) wtcache.Histogram { return s.ApplyTimes }),
+	split("wtcache.async_applies", "{transaction}", "Commits of rules with apply: async that were applied behind their callers, or by the callers because too many were pending", "by", func(s stats) []Point {
+		return []Point{part("behind", s.AppliesBehind), part("caller", s.AppliesInLine)}
+	}),
+	gauge("wtcache.pending_applies", "{transaction}", "Commits of rules with apply: async that are being applied behind their callers", func(s stats) int64 { return s.AppliesPending }),
 	split("wtcache.autocommits", "{statement}", "Autocommit writes by whether their keys were fenced before they ran, or they ran in a transaction of wtcache's own", "order", func(s stats) []Point {
 		return []Point{part("fence_first", s.FenceFirst), part("lock_first", s.LockFirst)}
 	}),

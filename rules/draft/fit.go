@@ -209,7 +209,7 @@ func entryName(columns []string, taken map[string]bool) string {
 
 // bindable gives the draft as a loaded rule, to be judged by rules.Bind.
 func (f *File) bindable(via []rules.Name) *rules.Rule {
-	r := &rules.Rule{Table: f.name, Via: via, Consistency: rules.Strict, RedisDown: rules.Queue, Pos: rules.Pos{File: f.Name}}
+	r := &rules.Rule{Table: f.name, Via: via, Consistency: rules.Strict, Apply: rules.Sync, RedisDown: rules.Queue, Pos: rules.Pos{File: f.Name}}
 	omit := texts(f.Omitted, func(o Omitted) string { return o.Column })
 	for i, e := range f.Entries {
 		key, err := rules.ParseTemplate(e.Key)
