@@ -132,6 +132,9 @@ func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long
 	}
 	began := time.Now()
 	times, err := work(ctx, w, conns, func() bool { return m.trial || time.Since(began) >= long })
+	if err == nil {
+		err = w.settle(ctx) // what it left to be done is its work, too
+	}
 	took := time.Since(began)
 	r := result{measure: m.name, way: w.name, conns: conns, n: len(times), took: took, heap: heap()}
 	if err != nil {

@@ -150,6 +150,21 @@ func (w *way) close() error {
 	return errors.Join(err, w.redis.Close())
 }
 
+// settle waits for what wtcache does behind its callers.
+func (w *way) settle(ctx context.Context) error {
+	if !w.cached() {
+		return nil
+	}
+	for ctx.Err() == nil {
+		stats, err := wtcache.StatsOf(w.db)
+		if err != nil || stats.AppliesPending == 0 {
+			return err
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	return ctx.Err()
+}
+
 // cached says that wtcache sees to the entries.
 func (w *way) cached() bool {
 	_, cached := ruleOf[w.name]
