@@ -164,7 +164,7 @@ type doorkeeper struct{ marks []atomic.Uint32 }
 
 func newDoorkeeper(entries int) doorkeeper {
 	n := 64
-	for n < entries && n < 1<<15 {
+	for n < 4*entries && n < 1<<16 {
 		n *= 2
 	}
 	return doorkeeper{marks: make([]atomic.Uint32, n)}
