@@ -7,9 +7,9 @@ import (
 	"github.com/wtcache/wtcache/parser"
 )
 
-// shapePlan is what is known of the texts of one shape: that they concern no rule, or the plan
-// of the template's own text, which each of them follows; or, the zero value, nothing, so that
-// each is parsed.
+// shapePlan is what is known of the texts of one shape: that they concern no rule (the model is
+// untouched), or the plan of the template's own text, which each of them follows; or, the zero
+// value, that each is to be parsed.
 type shapePlan struct {
 	template *parser.Template
 	model    *textPlan
@@ -31,7 +31,7 @@ func (e *engine) planShaped(gen *generation, sql string, shape *parser.Shape) *t
 	if again {
 		sql = strings.Clone(sql) // the plan refers to it and is kept
 	}
-	p := known.plan(sql, shape)
+	p := gen.planLike(known, sql, shape)
 	if p == nil {
 		p = e.parseText(gen, sql)
 	}
@@ -42,7 +42,7 @@ func (e *engine) planShaped(gen *generation, sql string, shape *parser.Shape) *t
 }
 
 // newShapePlan makes the plan of a shape. Its texts differ in nothing that planning looks at but
-// the constants that Fill knows of: they have no backslash, and are no definitions or
+// the constants that Fill knows of, and backslashes: they are no definitions and no
 // transaction words.
 func (g *generation) newShapePlan(sql string, shape *parser.Shape) *shapePlan {
 	template := parser.NewTemplate(sql, shape)
@@ -59,17 +59,21 @@ func (g *generation) newShapePlan(sql string, shape *parser.Shape) *shapePlan {
 	}}
 }
 
-// plan gives the plan of a text of the shape; nil where it is to be parsed.
-func (s *shapePlan) plan(sql string, shape *parser.Shape) *textPlan {
-	switch {
-	case s == nil:
+// planLike gives the plan of a text of the shape; nil where it is to be parsed.
+func (g *generation) planLike(known *shapePlan, sql string, shape *parser.Shape) *textPlan {
+	if known == nil || known.model == nil {
 		return nil
-	case s.template == nil:
-		return s.model
 	}
-	p := &textPlan{touches: true, sql: sql, model: s.model, filled: s.template.Fill(sql, shape)}
-	p.stmts = []*parser.Statement{p.filled.Statement}
-	return p
+	backslash := shape.Backslash() && len(g.filter.Mentions(sql)) > 0
+	switch {
+	case known.template != nil:
+		p := &textPlan{touches: true, backslash: backslash, sql: sql, model: known.model, filled: known.template.Fill(sql, shape)}
+		p.stmts = []*parser.Statement{p.filled.Statement}
+		return p
+	case backslash:
+		return &textPlan{backslash: true}
+	}
+	return untouched
 }
 
 // bindLike gives the plan for the session that the model was bound for: its step with this

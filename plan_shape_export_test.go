@@ -33,7 +33,7 @@ func (c *conn) planByShape(ctx context.Context, text string) (steps int, ok bool
 	if !shape.Read(text) {
 		return 0, false, nil
 	}
-	got := c.gen.newShapePlan(text, &shape).plan(text, &shape)
+	got := c.gen.planLike(c.gen.newShapePlan(text, &shape), text, &shape)
 	if got == nil {
 		return 0, false, nil
 	}

@@ -78,7 +78,7 @@ var constants = []struct {
 	writes, fenceable uint64   // how many of texts are captured, and are fenced before they run
 }{
 	{usersFamily("constants", nil), []string{
-		"UPDATE users SET name = 'O''Brien {i}' WHERE id = {id}",
+		`UPDATE users SET name = 'O''Brien {i} "\' WHERE id = {id}`,
 		"UPDATE users SET email = 'mail{i}@x', visits = -{i} WHERE id = {id} RETURNING id",
 		"UPDATE users SET visits = $1 WHERE id = {id} /* trace {i} */",
 		"INSERT INTO users (id, email, nick) VALUES ({i}00, 'i{i}', NULL), ({i}01, 'j{i}', 'k{i}') ON CONFLICT (id) DO NOTHING",

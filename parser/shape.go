@@ -36,26 +36,32 @@ type slot struct {
 type Shape struct {
 	// key is the text with a NUL and a class in place of each slot. A text that holds a NUL
 	// has no shape, so no two shapes share a key.
-	key   []byte
-	slots []slot
+	key       []byte
+	slots     []slot
+	backslash bool
 }
+
+// Backslash reports whether the text holds a backslash, which a server with
+// standard_conforming_strings off reads in another way.
+func (s *Shape) Backslash() bool { return s.backslash }
 
 // Read takes the shape of a text; false where it has none: it is no single SELECT,
 // INSERT, UPDATE or DELETE, it has no slot, or something that the plan could depend on
 // in another way than by its value alone:
 //
-//   - a backslash, which servers read in two ways;
 //   - U&, whose UESCAPE is a constant that spells a name;
 //   - a string of several parts, E'…', B'…', X'…'; a number of another base, with underscores,
 //     leading zeros, or letters behind it;
 //   - bytes that are not UTF-8, which the grammar's answer cannot carry.
 //
-// Dollar-quoted strings, parameters, names and everything else are parts of the shape.
+// Dollar-quoted strings, parameters, names and everything else are parts of the shape. The
+// text is read as with standard_conforming_strings on.
 func (s *Shape) Read(sql string) bool {
 	s.key, s.slots = s.key[:0], s.slots[:0]
-	if len(sql) > maxShaped || strings.IndexByte(sql, 0) >= 0 || strings.IndexByte(sql, '\\') >= 0 || !utf8.ValidString(sql) {
+	if len(sql) > maxShaped || strings.IndexByte(sql, 0) >= 0 || !utf8.ValidString(sql) {
 		return false
 	}
+	s.backslash = strings.IndexByte(sql, '\\') >= 0
 	lx, from, words := lexer{src: sql}, 0, 0
 	for {
 		t, ok := lx.next()
