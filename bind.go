@@ -190,6 +190,7 @@ func (b *binder) precise(st *step, target rules.Target) {
 		st.spliced, err = s.SpliceReturning(b.sql, exprs)
 	}
 	if err != nil {
+		st.spliced, st.inserted = "", nil
 		b.coarse(st, b.written(s), "columns cannot be spliced in: "+err.Error())
 		return
 	}

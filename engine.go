@@ -75,6 +75,7 @@ type generation struct {
 	names  map[string]bool
 	filter *parser.Filter
 	plans  *parser.Cache[*textPlan]
+	shaped *parser.Cache[*shapePlan] // by shape; see planShaped
 	// decoders turn payloads into what readers ask for; they learn the readers' types.
 	decoders map[*rules.BoundEntry]*payloadDecoder
 	// sessions is rules.Session.Key() -> *rules.Session, so that equal sessions share plans.
@@ -101,6 +102,7 @@ func newGeneration(set *rules.Set, degraded bool) *generation {
 		names:    nameSet(set.Names()),
 		filter:   parser.NewFilter(append(set.Names(), relativeNames(set)...)),
 		plans:    parser.NewCache[*textPlan](defaultPlanEntries, defaultPlanBytes),
+		shaped:   parser.NewCache[*shapePlan](defaultPlanEntries, defaultPlanBytes),
 		degraded: degraded,
 		loadedAt: time.Now(),
 	}

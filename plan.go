@@ -22,6 +22,10 @@ type textPlan struct {
 	stmts []*parser.Statement
 	sql   string
 
+	// model is the plan that this one follows but for its constants; nil where there is none.
+	model  *textPlan
+	filled parser.Filled // of a plan with a model
+
 	// bound remembers the plan for the session that asked last. The sessions of
 	// one pool nearly always are equal and so share one.
 	bound atomic.Pointer[boundPlan]
@@ -100,7 +104,6 @@ func (c *conn) plan(ctx context.Context, sql string) (*textPlan, error) {
 	p, ok := c.gen.plans.Get(sql)
 	if !ok {
 		p = c.engine.planText(c.gen, sql)
-		c.gen.plans.Put(sql, p)
 	}
 	if p.backslash && !c.literalsAreStandard() {
 		return distrusted(sql), nil
@@ -108,11 +111,27 @@ func (c *conn) plan(ctx context.Context, sql string) (*textPlan, error) {
 	return p, nil
 }
 
-// planText parses a text, unless the cheap scan settles that it concerns no rule.
+// planText plans a text that the cache does not hold. What cost a parse is kept at once. What is
+// cheap to make again, because the cheap scan settles that the text concerns no rule or because its
+// shape has a plan, is kept when it comes again: a text with constants in it may never do so.
 func (e *engine) planText(gen *generation, sql string) *textPlan {
 	if !gen.filter.MayTouch(sql) {
+		if gen.plans.Again(sql) {
+			gen.plans.Put(sql, untouched)
+		}
 		return untouched
 	}
+	shape := shapes.Get().(*parser.Shape)
+	defer shapes.Put(shape)
+	if shape.Read(sql) {
+		return e.planShaped(gen, sql, shape)
+	}
+	p := e.parseText(gen, sql)
+	gen.plans.Put(sql, p)
+	return p
+}
+
+func (e *engine) parseText(gen *generation, sql string) *textPlan {
 	e.stats.plansMade.Add(1)
 	return gen.planText(sql)
 }
@@ -164,6 +183,9 @@ func distrusted(sql string) *textPlan {
 func (p *textPlan) bind(c *conn) *boundPlan {
 	if b := p.bound.Load(); b != nil && b.session == c.session && b.outdated == c.outdated {
 		return b
+	}
+	if p.model != nil {
+		return p.bindLike(p.model.bind(c), c)
 	}
 	b := &boundPlan{session: c.session, outdated: c.outdated, steps: make([]step, len(p.stmts))}
 	binder := binder{gen: c.gen, session: c.session, sql: p.sql, outdated: c.outdated || c.gen.degraded}

@@ -1,6 +1,10 @@
 package parser
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
 
 // query200 is a read of 200 bytes that names no ruled table.
 const query200 = `SELECT o.id, o.number, o.created_at, o.total_cents, c.name, c.country FROM shop_orders o JOIN customers c ` +
@@ -61,5 +65,66 @@ func BenchmarkSpliceReturning(b *testing.B) {
 		if _, err := s.SpliceReturning(smallUpdate, []string{"1"}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+const literalUpdate = "UPDATE users SET name = 'Ann', updated_at = now() WHERE id = 4711"
+
+// What a text with constants costs that was never seen: parsed, or by its shape.
+func BenchmarkParseLiteralUpdate(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		Parse(literalUpdate)
+	}
+}
+
+func BenchmarkShape(b *testing.B) {
+	rows := func(n int) string {
+		return "INSERT INTO users (id, name) VALUES (1, 'a')" + strings.Repeat(", (2, 'Ann')", n-1)
+	}
+	for name, sql := range map[string]string{"update": literalUpdate, "rows=50": rows(50), "rows=1000": rows(1000)} {
+		c := NewCache[*Template](100, 1<<20)
+		s := new(Shape)
+		s.Read(sql)
+		c.PutShape(s, NewTemplate(sql, s))
+		b.Run(name+"/read", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, ok := c.GetShape(s); !s.Read(sql) || !ok {
+					b.Fatal("lost")
+				}
+			}
+		})
+		b.Run(name+"/fill", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				t, _ := c.GetShape(s)
+				s.Read(sql)
+				t.Fill(sql, s)
+			}
+		})
+		b.Run(name+"/parse", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Parse(sql)
+			}
+		})
+	}
+}
+
+func BenchmarkCacheAgain(b *testing.B) {
+	c := NewCache[*Statement](4096, 8<<20)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Again(query200)
+	}
+}
+
+// What a text that never repeats costs a full cache.
+func BenchmarkCachePutNew(b *testing.B) {
+	c := NewCache[int](10_000, 32<<20)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		c.Put(query200+strconv.Itoa(i), i)
 	}
 }

@@ -25,6 +25,7 @@ type Cache[V any] struct {
 	seed   maphash.Seed
 	mask   uint64
 	shards []shard[V]
+	seen   doorkeeper
 }
 
 // shard is one part of a Cache.
@@ -55,7 +56,7 @@ func NewCache[V any](entries, bytes int) *Cache[V] {
 	for n < maxShards && entries/(2*n) >= shardEntries && bytes/(2*n) >= 4*maxCachedText {
 		n *= 2
 	}
-	c := &Cache[V]{seed: maphash.MakeSeed(), mask: uint64(n - 1), shards: make([]shard[V], n)}
+	c := &Cache[V]{seed: maphash.MakeSeed(), mask: uint64(n - 1), shards: make([]shard[V], n), seen: newDoorkeeper(entries)}
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.maxEntries, s.maxBytes = entries/n, bytes/n
@@ -64,9 +65,11 @@ func NewCache[V any](entries, bytes int) *Cache[V] {
 	return c
 }
 
-func (c *Cache[V]) shard(sql string) *shard[V] {
-	return &c.shards[maphash.String(c.seed, sql)&c.mask]
-}
+func (c *Cache[V]) hash(sql string) uint64 { return maphash.String(c.seed, sql) }
+
+func (c *Cache[V]) hashShape(s *Shape) uint64 { return maphash.Bytes(c.seed, s.key) }
+
+func (c *Cache[V]) shardAt(hash uint64) *shard[V] { return &c.shards[hash&c.mask] }
 
 // Get returns what was put for exactly this text. It does not allocate.
 func (c *Cache[V]) Get(sql string) (V, bool) {
@@ -74,15 +77,27 @@ func (c *Cache[V]) Get(sql string) (V, bool) {
 		var none V
 		return none, false
 	}
-	e := (*c.shard(sql).entries.Load())[sql]
+	e := (*c.shardAt(c.hash(sql)).entries.Load())[sql]
 	if e == nil {
 		var none V
 		return none, false
 	}
+	e.use()
+	return e.value, true
+}
+
+// use marks the entry for the hand, without writing what is there already.
+func (e *entry[V]) use() {
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
-	return e.value, true
+}
+
+// Again reports whether it was asked about this text before, as far as it remembers:
+// now and then it says so of a text that it was not asked about. What is cheap to make
+// anew is worth a Put only from the second time on, since many texts never come again.
+func (c *Cache[V]) Again(sql string) bool {
+	return len(sql) <= maxCachedText && c.seen.again(c.hash(sql))
 }
 
 // Put keeps a value for a text, in place of one that is there. A text over
@@ -91,7 +106,7 @@ func (c *Cache[V]) Put(sql string, v V) {
 	if len(sql) > maxCachedText {
 		return
 	}
-	c.shard(sql).put(sql, v)
+	c.shardAt(c.hash(sql)).put(sql, v)
 }
 
 func (s *shard[V]) put(sql string, v V) {
@@ -141,6 +156,29 @@ func (s *shard[V]) evict(next map[string]*entry[V]) {
 		s.ring = s.ring[:last]
 		return
 	}
+}
+
+// doorkeeper remembers the texts that came lately, by their hashes alone. Each has two
+// marks, so that two texts that take turns do not keep each other out.
+type doorkeeper struct{ marks []atomic.Uint32 }
+
+func newDoorkeeper(entries int) doorkeeper {
+	n := 64
+	for n < 4*entries && n < 1<<16 {
+		n *= 2
+	}
+	return doorkeeper{marks: make([]atomic.Uint32, n)}
+}
+
+func (d *doorkeeper) again(hash uint64) bool {
+	mark, mask := uint32(hash)|1, uint64(len(d.marks)-1)
+	a, b := &d.marks[hash>>24&mask], &d.marks[hash>>44&mask]
+	if a.Load() == mark || b.Load() == mark {
+		return true
+	}
+	a.Store(mark)
+	b.Store(mark)
+	return false
 }
 
 // Len returns the number of entries.

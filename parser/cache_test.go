@@ -95,7 +95,50 @@ func TestCacheConcurrently(t *testing.T) {
 func TestCacheGetDoesNotAllocate(t *testing.T) {
 	c := NewCache[*Statement](100, 1<<20)
 	c.Put(query200, &Statement{})
-	if n := testing.AllocsPerRun(100, func() { c.Get(query200) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	c.Put(query200, &Statement{})
+	for _, text := range []string{query200, smallUpdate} {
+		if n := testing.AllocsPerRun(100, func() { c.Get(text); c.Again(text) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+}
+
+// Without it a program whose texts never repeat would copy a part of the cache for each, and two
+// texts that take turns would keep each other out of it.
+func TestCacheKnowsWhatCameBefore(t *testing.T) {
+	c := NewCache[int](1000, 1<<20)
+	early, known := 0, 0
+	for i := range 500 {
+		if c.Again(fmt.Sprint("SELECT ", i)) {
+			early++
+		}
+	}
+	for i := range 500 {
+		if c.Again(fmt.Sprint("SELECT ", i)) {
+			known++
+		}
+	}
+	if early > 2 || known < 450 { // it may take one text for another, and forgets some
+		t.Errorf("of 500 texts %d were known before they came and %d afterwards", early, known)
+	}
+	for i := range 100_000 {
+		c.Again(fmt.Sprint("INSERT ", i))
+	}
+	if c.Len() != 0 {
+		t.Error("asking keeps a text")
+	}
+	for i := range 300 {
+		a, b := fmt.Sprint("a", i), fmt.Sprint("b", i)
+		known := 0
+		for range 3 {
+			for _, text := range []string{a, b} {
+				if c.Again(text) {
+					known++
+				}
+			}
+		}
+		if known < 4 {
+			t.Errorf("%s and %s, in turn: known %d times of 6", a, b, known)
+		}
 	}
 }
