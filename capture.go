@@ -304,11 +304,10 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 		o.refusing = append(o.refusing, ch.table.Name.String())
 	}
 	o.replicas = max(o.replicas, ch.table.Rule.WaitReplicas)
-	if ch.coarse {
-		return
+	if o.wholly(ch.table) {
+		return // ch itself is coarse, or the barrier and the sweeps see to its keys, too
 	}
-	same := func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier }
-	uncertain := c.tx.mixed || slices.ContainsFunc(o.coarse, same) || slices.ContainsFunc(o.blurred, same)
+	uncertain := c.tx.mixed || slices.ContainsFunc(o.blurred, func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier })
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
 			into[key] = cachesync.Entry{Version: ch.version}

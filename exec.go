@@ -59,6 +59,7 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 	if st.action == actExecute {
 		st = c.executeStep(st)
 	}
+	st = c.sized(st, r)
 	defer c.noteSession(st)
 	if c.inTx() {
 		c.tx.blur(st.blurs)
@@ -173,7 +174,11 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 			return response{rows: newCaptureRows(c, st, rows)}, nil
 		}
 		n, err := c.drain(st, rows)
-		return response{result: driver.RowsAffected(n)}, err
+		res := response{result: driver.RowsAffected(n)}
+		if err == nil {
+			c.wrote(st, res.result)
+		}
+		return res, err
 	case st.action == actPinned:
 		keys, ok := c.resolve(st, r.args)
 		if !ok || len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
@@ -187,7 +192,11 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 		// ROLLBACK TO cuts the mark off.
 		c.tx.coarse(st.coarse)
 	}
-	return c.send(ctx, r.sql, r)
+	res, err := c.send(ctx, r.sql, r)
+	if err == nil {
+		c.wrote(st, res.result)
+	}
+	return res, err
 }
 
 func (c *conn) count(st *step) {
