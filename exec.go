@@ -196,6 +196,11 @@ func (c *conn) writePrecise(ctx context.Context, st *step, r request) (response,
 	if r.rows {
 		return response{rows: newCaptureRows(c, st, rows.base)}, nil
 	}
+	return c.drained(st, rows)
+}
+
+// drained gives the result of a spliced write whose rows nobody wants.
+func (c *conn) drained(st *step, rows splicedRows) (response, error) {
 	n, err := c.drain(st, rows)
 	res := response{result: driver.RowsAffected(n)}
 	if err == nil {
@@ -291,12 +296,17 @@ func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows spli
 	if err != nil {
 		return rows, c.spliceFailed(err)
 	}
+	return rows, c.accepted(st, rows)
+}
+
+// accepted takes note that the server has carried a spliced write out.
+func (c *conn) accepted(st *step, rows splicedRows) error {
 	c.tx.started = true
 	if n := rows.columns(); n < st.hidden {
 		_ = rows.close()
-		return rows, fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
+		return fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
 	}
-	return rows, nil
+	return nil
 }
 
 func (c *conn) sendSpliced(ctx context.Context, st *step, r request) (driver.Rows, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
@@ -19,14 +18,22 @@ func (c *conn) direct(r request) bool {
 	return ok
 }
 
+// wireRows are what pgx gives of a query; its own rows are.
+type wireRows interface {
+	FieldDescriptions() []pgconn.FieldDescription
+	Next() bool
+	RawValues() [][]byte
+	Err() error
+	Close()
+}
+
 // rawRows are rows whose cells are what came over the wire.
 type rawRows struct {
-	rows pgx.Rows
+	rows wireRows
 	at   bool // rows stands at its first row, which has not been given yet
 }
 
-// queryRaw sends a text as pgx's stdlib does, and like it looks at the first row before it says
-// that the text was accepted.
+// queryRaw sends a text as pgx's stdlib does.
 func (c *conn) queryRaw(ctx context.Context, text string, args []driver.NamedValue) (*rawRows, error) {
 	if c.pgx.IsClosed() {
 		return nil, driver.ErrBadConn
@@ -44,7 +51,8 @@ func (c *conn) queryRaw(ctx context.Context, text string, args []driver.NamedVal
 	return firstOf(rows)
 }
 
-func firstOf(rows pgx.Rows) (*rawRows, error) {
+// firstOf looks at the first row, as pgx's stdlib does, before it says that a text was accepted.
+func firstOf(rows wireRows) (*rawRows, error) {
 	r := &rawRows{rows: rows, at: rows.Next()}
 	if err := rows.Err(); err != nil {
 		rows.Close()
