@@ -57,7 +57,18 @@ func (c *conn) pipe(ctx context.Context, st *step, r request) (p piped, ok bool)
 	}
 	c.pipelined[st.spliced] = true
 	values := bareValues(r.args)
-	return p, len(p.statement.ParamOIDs) == len(values) && p.encoded.Build(c.pgx.TypeMap(), p.statement, values) == nil
+	if len(p.statement.ParamOIDs) == len(values) && p.encoded.Build(c.pgx.TypeMap(), p.statement, values) == nil {
+		return p, true
+	}
+	_ = c.unpipe(ctx, st.spliced) // whatever is wrong with the connection shows at BEGIN
+	return p, false
+}
+
+// unpipe ends the preparation of a text, as pgx does of every statement that has failed: the next
+// catalogue, or another argument, may make another one of it.
+func (c *conn) unpipe(ctx context.Context, text string) error {
+	delete(c.pipelined, text)
+	return c.pgx.Deallocate(ctx, text)
 }
 
 // writePipelined begins a transaction of ours and runs the step's spliced text in it.
@@ -70,9 +81,7 @@ func (c *conn) writePipelined(ctx context.Context, st *step, p piped) (driver.Tx
 	}
 	rows, err := c.sendPiped(ctx, p)
 	if err != nil {
-		if planIsOld(err) || isUnprepared(err) {
-			base.forget = st.spliced
-		}
+		base.forget = st.spliced
 		return base, response{}, st.originalError(c.spliceFailed(err))
 	}
 	spliced := splicedRows{raw: rows}
@@ -81,6 +90,9 @@ func (c *conn) writePipelined(ctx context.Context, st *step, p piped) (driver.Tx
 	}
 	c.tx.coarse(st.coarse)
 	res, err := c.drained(st, spliced)
+	if err != nil {
+		base.forget = st.spliced
+	}
 	return base, res, err
 }
 
@@ -108,12 +120,6 @@ func (c *conn) sendPiped(ctx context.Context, p piped) (*rawRows, error) {
 		return nil, err
 	}
 	return firstOf(&pipedRows{pipeline: pipeline, reader: reader})
-}
-
-// isUnprepared says that the session has lost its prepared statements, by DISCARD ALL, say.
-func isUnprepared(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "26000"
 }
 
 // nextResult gives what the next statement of a pipeline gave.
@@ -177,7 +183,7 @@ func (r *pipedRows) Close() {
 type ownTx struct {
 	conn   *conn
 	ctx    context.Context
-	forget string // a text whose prepared statement is of no more use
+	forget string // the text, if it has failed
 }
 
 // Commit sends COMMIT.
@@ -207,8 +213,7 @@ func (t *ownTx) Rollback() error {
 		_, err = pgxConn.Exec(t.ctx, "rollback")
 	}
 	if err == nil && t.forget != "" {
-		err = pgxConn.Deallocate(t.ctx, t.forget)
-		delete(t.conn.pipelined, t.forget)
+		err = t.conn.unpipe(t.ctx, t.forget)
 	}
 	if err != nil {
 		ctx, cancel := context.WithCancel(context.Background())
