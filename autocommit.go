@@ -80,21 +80,34 @@ func (e *engine) order(st *step) order {
 // lockFirst runs the statement in a transaction of ours.
 func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, error) {
 	c.engine.stats.lockFirst.Add(1)
-	base, err := c.beginOwn(ctx)
-	if err != nil {
-		return response{}, err
-	}
-	c.tx.open = true
-	res, err := c.lockedWrite(ctx, st, r)
+	base, res, err := c.beginWrite(ctx, st, r)
 	crashPoint("written")
 	if err != nil {
-		_ = base.Rollback() // the statement's own error is the one to return
+		if base != nil {
+			_ = base.Rollback() // the statement's own error is the one to return
+		}
 		return response{}, err
 	}
 	if err := c.commit(ctx, base.Commit, base.Rollback); err != nil {
 		return response{}, err
 	}
 	return res, nil
+}
+
+// beginWrite begins a transaction of ours and runs the statement in it, in one round trip
+// where that can be.
+func (c *conn) beginWrite(ctx context.Context, st *step, r request) (base driver.Tx, res response, err error) {
+	if c.pipelines(st, r) {
+		if p, ok := c.pipe(ctx, st, r); ok {
+			return c.writePipelined(ctx, st, p)
+		}
+	}
+	if base, err = c.beginOwn(ctx); err != nil {
+		return nil, response{}, err
+	}
+	c.tx.open = true
+	res, err = c.lockedWrite(ctx, st, r)
+	return base, res, err
 }
 
 // beginOwn begins a transaction that the caller did not ask for. Where a dead pooled

@@ -194,7 +194,7 @@ func (b *binder) precise(st *step, target rules.Target) {
 		b.coarse(st, b.written(s), "columns cannot be spliced in: "+err.Error())
 		return
 	}
-	st.action = actPrecise
+	st.action, st.size = actPrecise, new(size)
 	switch {
 	case target.View:
 		st.unpinned = "it is written through a view"

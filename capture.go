@@ -1,6 +1,7 @@
 package wtcache
 
 import (
+	"bytes"
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
@@ -19,10 +20,10 @@ type change struct {
 	coarse    bool
 	blurs     bool // rows of the table captured so far may have changed again
 
-	keys     []string  // of each entry as the row is now; "" where the row has none
-	shared   []string  // of each shared key as the row is now
-	old      []string  // keys that the row had before, entries and shared
-	payloads []*string // parallel to keys; nil: make the key absent
+	keys     []string // of each entry as the row is now; "" where the row has none
+	shared   []string // of each shared key as the row is now
+	old      []string // keys that the row had before, entries and shared
+	payloads [][]byte // parallel to keys; nil: make the key absent
 	version  string
 	xid      uint64 // of the transaction that wrote it; 0 where that is not known
 }
@@ -129,44 +130,70 @@ func (t *txState) absent(table *rules.Table, keys []string) {
 }
 
 // record reads one row's captured columns, which stand in the layout that
-// rules.Table.Capture describes, followed by the old keys. What cannot be read may be
-// any row: it makes the table's entries absent, and never fails the user's write.
+// rules.Table.Capture describes, followed by the old keys.
 func (c *conn) record(st *step, hidden []driver.Value) {
-	c.engine.stats.capturedRows.Add(1)
-	if len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
-		c.recordOverflow(st.table)
+	if c.recordsWholly(st) {
 		return
 	}
-	ch, ok, err := c.readRow(st, hidden)
-	switch {
-	case err != nil:
-		c.engine.report("a captured row cannot be read; every entry of its rule becomes absent", err)
-		c.engine.stats.coarseReasons.add(coarseUnreadable)
-		c.tx.coarse([]*rules.Table{st.table})
-	case ok:
-		ch.statement = c.tx.statements
-		c.tx.log = append(c.tx.log, ch)
-		c.seeXact(ch.xid, ch.version)
-		c.captured(ch.version)
+	cells, err := st.textsOf(hidden)
+	c.recordRow(st, cells, err)
+}
+
+// recordRaw is record for texts as they came over the wire, nil for NULL. They are the
+// caller's again afterwards.
+func (c *conn) recordRaw(st *step, cells [][]byte) {
+	if !c.recordsWholly(st) {
+		c.recordRow(st, cells, nil)
 	}
 }
 
-func (c *conn) readRow(st *step, hidden []driver.Value) (ch change, ok bool, err error) {
-	cells := make([]*string, len(hidden))
+// recordsWholly counts a row, and says that no more of them are kept.
+func (c *conn) recordsWholly(st *step) bool {
+	c.engine.stats.capturedRows.Add(1)
+	if len(c.tx.log) < c.engine.cfg.MaxCapturedRows {
+		return false
+	}
+	c.recordOverflow(st.table)
+	return true
+}
+
+// recordRow keeps a row. What cannot be read may be any row: it makes the table's entries
+// absent, and never fails the user's write.
+func (c *conn) recordRow(st *step, cells [][]byte, err error) {
+	if err == nil && !st.view && !c.belongs(st, cells[1]) {
+		return
+	}
+	var ch change
+	if err == nil {
+		ch, err = st.decode(cells)
+	}
+	if err != nil {
+		c.engine.report("a captured row cannot be read; every entry of its rule becomes absent", err)
+		c.engine.stats.coarseReasons.add(coarseUnreadable)
+		c.tx.coarse([]*rules.Table{st.table})
+		return
+	}
+	ch.statement = c.tx.statements
+	c.tx.log = append(c.tx.log, ch)
+	c.seeXact(ch.xid, ch.version)
+	c.captured(ch.version)
+}
+
+// textsOf reads text columns, which a base may give as string or as []byte.
+func (st *step) textsOf(hidden []driver.Value) ([][]byte, error) {
+	cells := make([][]byte, len(hidden))
 	for i, v := range hidden {
-		s, ok, err := textOf(v)
-		if err != nil {
-			return change{}, false, fmt.Errorf("captured column %d of %s: %w", i+1, st.table.Name, err)
-		}
-		if ok {
-			cells[i] = &s
+		switch v := v.(type) {
+		case nil:
+		case string:
+			cells[i] = []byte(v)
+		case []byte:
+			cells[i] = v
+		default:
+			return nil, fmt.Errorf("captured column %d of %s: got %T where a text was expected", i+1, st.table.Name, v)
 		}
 	}
-	if !st.view && !c.belongs(st, cells[1]) {
-		return change{}, false, nil
-	}
-	ch, err = st.decode(cells)
-	return ch, err == nil, err
+	return cells, nil
 }
 
 // recordOverflow gives up on single rows: more than MaxCapturedRows make the
@@ -189,11 +216,11 @@ func (c *conn) recordOverflow(table *rules.Table) {
 // belongs says whether a captured row is of the step's table. It is not where the
 // name resolved to another table than the session's probe said, because something
 // that no text shows (a function, say) changed the search_path.
-func (c *conn) belongs(st *step, tableoid *string) bool {
+func (c *conn) belongs(st *step, tableoid []byte) bool {
 	if tableoid == nil {
 		return true
 	}
-	oid, err := strconv.ParseUint(*tableoid, 10, 32)
+	oid, err := strconv.ParseUint(string(tableoid), 10, 32)
 	if err == nil && c.gen.set.TableByOID(uint32(oid)) == st.table {
 		return true
 	}
@@ -211,24 +238,23 @@ func (c *conn) belongs(st *step, tableoid *string) bool {
 }
 
 // decode turns a row's captured texts into a change.
-func (st *step) decode(cells []*string) (change, error) {
+func (st *step) decode(cells [][]byte) (change, error) {
 	t := st.table
 	ch := change{table: t}
 	if cells[0] == nil {
 		return ch, fmt.Errorf("the version that was captured for %s is NULL", t.Name)
 	}
 	var err error
-	if ch.version, ch.xid, err = rules.ParseVersion(*cells[0]); err != nil {
+	if ch.version, ch.xid, err = rules.ParseVersion(string(cells[0])); err != nil {
 		return ch, fmt.Errorf("version of a row of %s: %w", t.Name, err)
 	}
-	values := cells[2 : 2+len(t.KeyColumns)]
-	ch.keys, ch.shared = t.Keys(values)
-	ch.payloads = make([]*string, len(ch.keys))
+	ch.keys, ch.shared = t.Keys(keyTexts(cells[2 : 2+len(t.KeyColumns)]))
+	ch.payloads = make([][]byte, len(ch.keys))
 	if st.payloads {
 		next := 2 + len(t.KeyColumns)
 		for i, e := range t.Entries {
 			if e.Strategy == rules.StrategyWrite {
-				ch.payloads[i] = cells[next]
+				ch.payloads[i] = bytes.Clone(cells[next])
 				next++
 			}
 		}
@@ -239,15 +265,26 @@ func (st *step) decode(cells []*string) (change, error) {
 	return ch, err
 }
 
+func keyTexts(cells [][]byte) []*string {
+	texts, values := make([]string, len(cells)), make([]*string, len(cells))
+	for i, cell := range cells {
+		if cell != nil {
+			texts[i] = string(cell)
+			values[i] = &texts[i]
+		}
+	}
+	return values
+}
+
 // oldKeys reads the json array of key texts that the statement kept of the row
 // before it was changed. It is empty for a row that was inserted.
-func oldKeys(t *rules.Table, text *string) ([]string, error) {
-	if text == nil || *text == "" {
+func oldKeys(t *rules.Table, text []byte) ([]string, error) {
+	if len(text) == 0 {
 		return nil, nil
 	}
 	var values []*string
-	if err := json.Unmarshal([]byte(*text), &values); err != nil || len(values) != len(t.KeyColumns) {
-		return nil, fmt.Errorf("old keys of a row of %s cannot be read: %q", t.Name, *text)
+	if err := json.Unmarshal(text, &values); err != nil || len(values) != len(t.KeyColumns) {
+		return nil, fmt.Errorf("old keys of a row of %s cannot be read: %q", t.Name, text)
 	}
 	entries, shared := t.Keys(values)
 	return slices.Concat(entries, shared), nil
@@ -275,7 +312,7 @@ func (o *owed) empty() bool {
 // statement both took from a row and gave to another holds nothing, since the order
 // of its rows is not for certain.
 func (c *conn) settle() *owed {
-	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}, xact: c.tx.xact, floors: c.tx.floors}
+	o := &owed{xact: c.tx.xact, floors: c.tx.floors}
 	for _, ch := range c.tx.log {
 		if ch.coarse {
 			o.coarse = appendTables(o.coarse, ch.table)
@@ -285,32 +322,49 @@ func (c *conn) settle() *owed {
 		}
 	}
 	left := map[string]int{} // key -> statement that took it from a row
+	var last *rules.Table
 	for i := range c.tx.log {
-		c.settleChange(o, left, &c.tx.log[i])
+		ch := &c.tx.log[i]
+		if ch.table != last && !ch.blurs {
+			last = ch.table
+			c.settleTable(o, last)
+		}
+		c.settleChange(o, left, ch)
 	}
 	return o
 }
 
-func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
-	if ch.blurs {
-		return
-	}
-	if name := ch.table.Name.String(); !slices.Contains(o.tables, name) {
+// settleTable takes in what the rule of a written table asks for.
+func (c *conn) settleTable(o *owed, t *rules.Table) {
+	name := t.Name.String()
+	if !slices.Contains(o.tables, name) {
 		o.tables = append(o.tables, name)
 	}
-	into := o.strict
-	if c.engine.eventual(ch.table) {
-		into = o.eventual
-	} else if ch.table.Rule.RedisDown == rules.Refuse && !slices.Contains(o.refusing, ch.table.Name.String()) {
-		o.refusing = append(o.refusing, ch.table.Name.String())
+	if t.Rule.RedisDown == rules.Refuse && !c.engine.eventual(t) && !slices.Contains(o.refusing, name) {
+		o.refusing = append(o.refusing, name)
 	}
-	o.inLine = o.inLine || ch.table.Rule.Apply != rules.Async
-	o.replicas = max(o.replicas, ch.table.Rule.WaitReplicas)
-	if ch.coarse {
-		return
+	o.inLine = o.inLine || t.Rule.Apply != rules.Async
+	o.replicas = max(o.replicas, t.Rule.WaitReplicas)
+}
+
+// into gives the entries of one kind, to be added to.
+func (o *owed) into(eventual bool) map[string]cachesync.Entry {
+	of := &o.strict
+	if eventual {
+		of = &o.eventual
 	}
-	same := func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier }
-	uncertain := c.tx.mixed || slices.ContainsFunc(o.coarse, same) || slices.ContainsFunc(o.blurred, same)
+	if *of == nil {
+		*of = map[string]cachesync.Entry{}
+	}
+	return *of
+}
+
+func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
+	if ch.blurs || o.wholly(ch.table) {
+		return // where the table is coarse the barrier and the sweeps see to every key
+	}
+	into := o.into(c.engine.eventual(ch.table))
+	uncertain := c.tx.mixed || slices.ContainsFunc(o.blurred, func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier })
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
 			into[key] = cachesync.Entry{Version: ch.version}
@@ -337,14 +391,10 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 // entry is what the change stores under its i-th key.
 func (ch *change) entry(i int) cachesync.Entry {
 	rule := ch.table.Entries[i]
-	e := cachesync.Entry{
+	return cachesync.Entry{
 		Version: ch.version, Schema: rule.Schema, TTL: rule.TTL, Jitter: rule.Jitter,
-		Format: cacheFormat(rule.Format),
+		Format: cacheFormat(rule.Format), Payload: ch.payloads[i],
 	}
-	if p := ch.payloads[i]; p != nil {
-		e.Payload = []byte(*p)
-	}
-	return e
 }
 
 func cacheFormat(f rules.Format) cachesync.Format {

@@ -45,8 +45,9 @@ type conn struct {
 	outdated     bool           // the catalogue is no longer what gen was bound to: ruled writes are coarse
 	epoch        uint64         // of the engine, at the latest probe
 
-	tx       txState
-	prepared map[string][]*rules.Table // what SQL-level PREPAREd statements write
+	tx        txState
+	pipelined map[string]bool           // spliced texts that are prepared to be sent behind BEGIN; nil: none may be
+	prepared  map[string][]*rules.Table // what SQL-level PREPAREd statements write
 }
 
 // baseConn is a base connection with the interfaces that capturing needs, looked
@@ -69,6 +70,9 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	}
 	c := &conn{engine: e, base: b}
 	c.pgx, _ = PgxConn(base)
+	if c.pipelining() {
+		c.pipelined = map[string]bool{}
+	}
 	if b.standIn != nil {
 		e.sync.ClocksJump() // its test moves them
 		e.standsIn.Store(true)

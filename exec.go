@@ -59,6 +59,7 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 	if st.action == actExecute {
 		st = c.executeStep(st)
 	}
+	st = c.sized(st, r)
 	defer c.noteSession(st)
 	if c.inTx() {
 		c.tx.blur(st.blurs)
@@ -157,23 +158,7 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 		c.engine.stats.coarseReasons.add(coarseOwed)
 		c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
 	case st.action == actPrecise:
-		rows, err := c.querySpliced(ctx, st, r)
-		if err != nil && c.clientSide(err) && c.inTx() {
-			// pgx refused it unsent, in the words that it has for a query. The caller's own
-			// text gets the words that the caller would see without us.
-			c.engine.stats.coarseReasons.add(coarseUnseen)
-			c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
-			return c.send(ctx, r.sql, r)
-		}
-		if err != nil {
-			return response{}, st.originalError(err)
-		}
-		c.tx.coarse(st.coarse)
-		if r.rows {
-			return response{rows: newCaptureRows(c, st, rows)}, nil
-		}
-		n, err := c.drain(st, rows)
-		return response{result: driver.RowsAffected(n)}, err
+		return c.writePrecise(ctx, st, r)
 	case st.action == actPinned:
 		keys, ok := c.resolve(st, r.args)
 		if !ok || len(c.tx.log) >= c.engine.cfg.MaxCapturedRows {
@@ -187,7 +172,41 @@ func (c *conn) writeInTx(ctx context.Context, st *step, r request) (response, er
 		// ROLLBACK TO cuts the mark off.
 		c.tx.coarse(st.coarse)
 	}
-	return c.send(ctx, r.sql, r)
+	res, err := c.send(ctx, r.sql, r)
+	if err == nil {
+		c.wrote(st, res.result)
+	}
+	return res, err
+}
+
+// writePrecise carries out the step's spliced text.
+func (c *conn) writePrecise(ctx context.Context, st *step, r request) (response, error) {
+	rows, err := c.querySpliced(ctx, st, r)
+	if err != nil && c.clientSide(err) && c.inTx() {
+		// pgx refused it unsent, in the words that it has for a query. The caller's own
+		// text gets the words that the caller would see without us.
+		c.engine.stats.coarseReasons.add(coarseUnseen)
+		c.tx.coarse(appendTables(slices.Clone(st.coarse), st.table))
+		return c.send(ctx, r.sql, r)
+	}
+	if err != nil {
+		return response{}, st.originalError(err)
+	}
+	c.tx.coarse(st.coarse)
+	if r.rows {
+		return response{rows: newCaptureRows(c, st, rows.base)}, nil
+	}
+	return c.drained(st, rows)
+}
+
+// drained gives the result of a spliced write whose rows nobody wants.
+func (c *conn) drained(st *step, rows splicedRows) (response, error) {
+	n, err := c.drain(st, rows)
+	res := response{result: driver.RowsAffected(n)}
+	if err == nil {
+		c.wrote(st, res.result)
+	}
+	return res, err
 }
 
 func (c *conn) count(st *step) {
@@ -247,19 +266,47 @@ func (c *conn) sendPrepared(ctx context.Context, text string, r request) (respon
 	return res, err
 }
 
+// splicedRows are the rows of a spliced write: the base's, or pgx's own.
+type splicedRows struct {
+	base driver.Rows
+	raw  *rawRows
+}
+
+func (r splicedRows) columns() int {
+	if r.raw != nil {
+		return r.raw.columns()
+	}
+	return len(r.base.Columns())
+}
+
+func (r splicedRows) close() error {
+	if r.raw != nil {
+		return r.raw.close()
+	}
+	return r.base.Close()
+}
+
 // querySpliced runs the step's spliced text. It gives rows whatever the user asked for.
-func (c *conn) querySpliced(ctx context.Context, st *step, r request) (driver.Rows, error) {
-	rows, err := c.sendSpliced(ctx, st, r)
+func (c *conn) querySpliced(ctx context.Context, st *step, r request) (rows splicedRows, err error) {
+	if c.direct(r) {
+		rows.raw, err = c.queryRaw(ctx, st.spliced, r.args)
+	} else {
+		rows.base, err = c.sendSpliced(ctx, st, r)
+	}
 	if err != nil {
-		return nil, c.spliceFailed(err)
+		return rows, c.spliceFailed(err)
 	}
+	return rows, c.accepted(st, rows)
+}
+
+// accepted takes note that the server has carried a spliced write out.
+func (c *conn) accepted(st *step, rows splicedRows) error {
 	c.tx.started = true
-	if len(rows.Columns()) < st.hidden {
-		n := len(rows.Columns())
-		_ = rows.Close()
-		return nil, fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
+	if n := rows.columns(); n < st.hidden {
+		_ = rows.close()
+		return fmt.Errorf("wtcache: a write of %s gave %d columns where %d were captured", st.table.Name, n, st.hidden)
 	}
-	return rows, nil
+	return nil
 }
 
 func (c *conn) sendSpliced(ctx context.Context, st *step, r request) (driver.Rows, error) {
@@ -294,18 +341,41 @@ func (c *conn) unseen(st *step) {
 
 // drain reads all rows of a spliced write for their captured columns and counts
 // them: RETURNING gives one row for each row affected.
-func (c *conn) drain(st *step, rows driver.Rows) (int64, error) {
+func (c *conn) drain(st *step, rows splicedRows) (n int64, err error) {
+	if rows.raw != nil {
+		n, err = c.drainRaw(st, rows.raw)
+	} else {
+		n, err = c.drainBase(st, rows.base)
+	}
+	if err == nil {
+		return n, rows.close()
+	}
+	_ = rows.close() // repeats the error
+	c.unseen(st)
+	return n, c.spliceFailed(err)
+}
+
+func (c *conn) drainBase(st *step, rows driver.Rows) (int64, error) {
 	cells := make([]driver.Value, len(rows.Columns()))
 	hidden := cells[len(cells)-st.hidden:]
 	for n := int64(0); ; n++ {
 		switch err := nextCells(rows, cells, len(cells)-st.hidden); {
 		case err == io.EOF: //nolint:errorlint // the interface promises it bare
-			return n, rows.Close()
+			return n, nil
 		case err != nil:
-			_ = rows.Close() // repeats the error
-			c.unseen(st)
-			return n, c.spliceFailed(err)
+			return n, err
 		}
 		c.record(st, hidden)
+	}
+}
+
+func (c *conn) drainRaw(st *step, rows *rawRows) (n int64, err error) {
+	for {
+		cells, err := rows.next()
+		if cells == nil {
+			return n, err
+		}
+		c.recordRaw(st, cells[len(cells)-st.hidden:])
+		n++
 	}
 }

@@ -146,3 +146,59 @@ func BenchmarkNewTexts(b *testing.B) {
 		})
 	}
 }
+
+// capturedRow gives a step that writes a ruled row, and its captured columns as they come over the wire.
+func capturedRow(t testing.TB, c *conn) (*step, [][]byte) {
+	t.Helper()
+	p, err := c.plan(context.Background(), "UPDATE users SET name = $1 WHERE id = $2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &p.bind(c).steps[0]
+	if st.action != actPrecise {
+		t.Fatalf("the write is not captured: %q", st.reason)
+	}
+	return st, [][]byte{
+		[]byte("0000000116/B374D848:731"), strconv.AppendUint(nil, uint64(st.table.OID), 10),
+		[]byte("4711"), []byte(`{"id":4711,"name":"ann"}`),
+	}
+}
+
+// captureOnce takes a row in and settles it, as an Exec of one row does.
+func captureOnce(c *conn, st *step, cells [][]byte) *owed {
+	c.tx = txState{statements: 1}
+	c.recordRaw(st, cells)
+	return c.settle()
+}
+
+// Whoever writes a row with a rule pays for it in memory on every write.
+func TestCapturedRowAllocatesLittle(t *testing.T) {
+	c := idleWrapped(t)
+	st, cells := capturedRow(t, c)
+	if o := captureOnce(c, st, cells); len(o.strict) != 1 {
+		t.Fatalf("%d keys are owed, want 1", len(o.strict))
+	}
+	const most = 15
+	if n := testing.AllocsPerRun(100, func() { captureOnce(c, st, cells) }); n > most {
+		t.Errorf("a captured row takes %v allocations, want at most %d", n, most)
+	}
+}
+
+// A row past what a transaction keeps is counted and not read.
+func TestSurplusRowAllocatesNothing(t *testing.T) {
+	c := idleWrapped(t)
+	st, cells := capturedRow(t, c)
+	c.tx = txState{log: make([]change, c.engine.cfg.MaxCapturedRows, c.engine.cfg.MaxCapturedRows+1)}
+	if n := testing.AllocsPerRun(100, func() { c.recordRaw(st, cells) }); n != 0 {
+		t.Errorf("a row that is not kept takes %v allocations", n)
+	}
+}
+
+func BenchmarkCapturedRow(b *testing.B) {
+	c := idleWrapped(b)
+	st, cells := capturedRow(b, c)
+	b.ReportAllocs()
+	for b.Loop() {
+		captureOnce(c, st, cells)
+	}
+}

@@ -139,7 +139,7 @@ func (t mockTx) Rollback() error {
 }
 
 // capturedFrom is where the captured columns begin in every spliced text.
-const capturedFrom = "pg_catalog.left(pg_catalog.pg_walfile_name("
+const capturedFrom = "pg_catalog.concat_ws(':', pg_catalog.concat("
 
 // shown is a text with its captured columns, which run to its end, cut out.
 func shown(query string) string {

@@ -182,7 +182,7 @@ func TestMockedSpliceIsExact(t *testing.T) {
 		t.Fatal(name, err)
 	}
 	const want = "/* who */ UPDATE users AS u SET name = $1 /* $2 */ WHERE u.id = $2 RETURNING u.name, " +
-		"pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) || pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text || coalesce(':' || pg_catalog.txid_current_if_assigned()::pg_catalog.text, ''), " +
+		"pg_catalog.concat_ws(':', pg_catalog.concat(pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8), pg_catalog.pg_current_wal_insert_lsn()), pg_catalog.txid_current_if_assigned()), " +
 		`"u".tableoid::pg_catalog.text, "u"."id"::pg_catalog.text, ` +
 		`(SELECT pg_catalog.row_to_json(q.*)::pg_catalog.text FROM (SELECT "u"."id" AS "id", "u"."name" AS "name") AS q)` + " -- end"
 	if got != want {

@@ -49,6 +49,7 @@ func (t *times) load() Histogram {
 const (
 	coarseForeignKey = "foreign key action"
 	coarseOverflow   = "too many rows in one transaction"
+	coarseLarge      = "too many rows when it ran last"
 	coarseUnreadable = "captured row cannot be read"
 	coarseOtherTable = "row of another table than expected"
 	coarseUnpinned   = "key not known from the statement"

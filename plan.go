@@ -76,6 +76,7 @@ type step struct {
 	view     bool
 	payloads bool // the captured row is the one that will be committed
 	oldKeys  bool
+	size     *size          // actPrecise: whether it writes more rows than are kept
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
 	coarse   []*rules.Table // rules whose entries become absent
 	blurs    []*rules.Table // rules whose rows captured in this transaction may have changed again

@@ -157,9 +157,12 @@ func (t *Table) ColumnType(name string) (sqlType string, ok bool) {
 // transaction stands, and which one it is. It needs no privilege. The transaction is the
 // top-level one also inside a savepoint; the functions of these names are in every server
 // from 10 on, and are the same as the pg_…xact… ones of 13.
-const VersionSQL = "pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)" +
-	" || pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text" +
-	" || coalesce(':' || pg_catalog.txid_current_if_assigned()::pg_catalog.text, '')"
+//
+// It is worked out for each row: a statement may have waited for a row's lock, and whoever had
+// it stands before that row and behind those that the statement wrote first.
+const VersionSQL = "pg_catalog.concat_ws(':', pg_catalog.concat(" +
+	"pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8), pg_catalog.pg_current_wal_insert_lsn()), " +
+	"pg_catalog.txid_current_if_assigned())"
 
 // Capture gives the expressions for RETURNING, each a text, for a target that is called
 // ref in its statement (already quoted). In order: the version and the transaction
@@ -218,10 +221,21 @@ func ParseVersion(captured string) (version string, xid uint64, err error) {
 			xid, err = strconv.ParseUint(number, 10, 63)
 		}
 		if ok && err1 == nil && err2 == nil && err3 == nil && err == nil {
-			return fmt.Sprintf("%08x%08x%08x", timeline, h, l), xid, nil
+			var hex [24]byte
+			for i, n := range [3]uint64{timeline, h, l} {
+				putHex8(hex[8*i:], n)
+			}
+			return string(hex[:]), xid, nil
 		}
 	}
 	return "", 0, fmt.Errorf("parse version %q: want 8 hex digits of timeline, a WAL position and a transaction, such as 0000000116/B374D848:731", captured)
+}
+
+func putHex8(to []byte, n uint64) {
+	for i := 7; i >= 0; i-- {
+		to[i] = "0123456789abcdef"[n&15]
+		n >>= 4
+	}
 }
 
 func parseHex(s string) (uint64, error) {
