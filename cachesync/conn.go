@@ -121,6 +121,9 @@ func again(calls []*call, failed func(error) bool) (some []*call) {
 // none, have moved, which takes milliseconds as a rule. Readers do not wait:
 // they have the database.
 func (c *Client) outwait(ctx context.Context, calls []*call, end time.Time) {
+	if !slices.ContainsFunc(calls, func(k *call) bool { return isMoving(k.err) }) {
+		return
+	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	for pause := moveMin; ; pause = min(2*pause, moveMax) {
