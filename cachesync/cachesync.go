@@ -63,6 +63,8 @@ type Options struct {
 
 	// unnoticed is for tests that exchange what Redis holds: it is not asked who it is.
 	unnoticed bool
+	// besides is for tests: see defaultBesides.
+	besides int
 }
 
 // BreakerOptions says when calls are refused without trying.
@@ -91,6 +93,7 @@ func (o Options) withDefaults() Options {
 	orDuration(&o.HandOverAfter, DefaultHandOverAfter)
 	orInt(&o.Breaker.Failures, DefaultBreakerFailures)
 	orInt(&o.OwedMax, DefaultOwedMax)
+	orInt(&o.besides, defaultBesides)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

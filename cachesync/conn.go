@@ -46,6 +46,7 @@ type reply struct {
 	val any
 	err error
 	answerer
+	failure *failure // nil unless others went with it
 }
 
 // answerer is who answered.
@@ -237,6 +238,9 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 				if callerGone(caller) != nil || ctx.Err() != nil && time.Since(began) < min(blameless, c.o.Deadline) {
 					return struct{}{}, errCallerGone
 				}
+				if !r.failure.first() {
+					return struct{}{}, errCounted
+				}
 				return struct{}{}, r.err
 			}
 		}
@@ -271,12 +275,8 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 	if replicas > 0 {
 		rdb = to // WAIT is about what came over its own connection
 	}
-	var away *detours
-	if p.node != nil && rdb != to {
-		ctx, away = withDetours(ctx, peer)
-	}
 	began := steady()
-	replies := c.exchange(ctx, rdb, p.cmds, replicas)
+	replies, away := c.deliver(ctx, rdb, p, peer, replicas)
 	known := c.peers.still(peer, before)
 	for i := range replies {
 		replies[i].answerer = answerer{peer, known}
@@ -289,6 +289,17 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 		}
 	}
 	return replies
+}
+
+// deliver sends the commands of one server, where it may together with those of others. Of a Cluster
+// it tells who may have answered in its place.
+func (c *Client) deliver(ctx context.Context, rdb redis.UniversalClient, p part, peer *peer, replicas int) ([]reply, *detours) {
+	if c.goesTogether(rdb, p, replicas) {
+		s := peer.together.exchange(ctx, c, peer, p)
+		return s.replies, s.away
+	}
+	ctx, away := detour(ctx, rdb, p, peer)
+	return c.exchange(ctx, rdb, p.cmds, replicas), away
 }
 
 // since gives who answered at a server that was not expected to, if there was nobody else
@@ -326,8 +337,11 @@ func (c *Client) copied(ctx context.Context, p part) *incarnation {
 // breaker of its own.
 const replicaOf = "replica "
 
-// errCallerGone tells the breaker that a failure says nothing about Redis.
-var errCallerGone = errors.New("the caller's context ended")
+// Errors that tell the breaker not to count a failure.
+var (
+	errCallerGone = errors.New("the caller's context ended") // it says nothing about Redis
+	errCounted    = errors.New("another caller of the same request has told")
+)
 
 func repeat(err error, n int) []reply {
 	replies := make([]reply, n)
