@@ -81,9 +81,9 @@ func smallerThan(limit int, cmds []redis.Cmder) bool {
 	return limit > 0
 }
 
-// patienceInLine is how long a caller waits for others' requests to end before it goes out by itself:
+// defaultInLine is how long a caller waits for others' requests to end before it goes out by itself:
 // their connections may be dead, or the answers long.
-func (c *Client) patienceInLine() time.Duration { return min(blameless, c.o.Deadline/4) }
+func defaultInLine(deadline time.Duration) time.Duration { return min(blameless, deadline/4) }
 
 // exchange sends a caller's commands, alone or with others'. It returns by the end of ctx.
 func (t *together) exchange(ctx context.Context, c *Client, peer *peer, p part) sent {
@@ -92,7 +92,7 @@ func (t *together) exchange(ctx context.Context, c *Client, peer *peer, p part) 
 		defer t.next(c, peer)
 		return c.alone(ctx, peer, p)
 	}
-	timer := time.NewTimer(c.patienceInLine())
+	timer := time.NewTimer(c.o.inLine)
 	defer timer.Stop()
 	select {
 	case <-e.done:
