@@ -103,3 +103,32 @@ func BenchmarkTogether(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkTogetherGet is the same for hits.
+func BenchmarkTogetherGet(b *testing.B) {
+	rdb := dial(b, testenv.RealRedis(b), func(o *redis.Options) { o.PoolSize = 64 })
+	prefix := testenv.KeyPrefix(b)
+	const goroutines, never = 32, 1 << 20
+	keys, entries := manyKeys(prefix, goroutines, Envelope)
+	besides := []int{never, 2, 4}
+	var clients []*Client
+	for _, n := range besides {
+		clients = append(clients, newTestClient(b, rdb, Options{besides: n}))
+	}
+	for i, c := range clients {
+		b.Run(fmt.Sprintf("besides=%d", besides[i]), func(b *testing.B) {
+			mustFence(b, c, keys...).Apply(b.Context(), entries)
+			atOnce(b, rdb, goroutines, func(w int) {
+				if _, hit, err := c.Get(b.Context(), keys[w], Envelope, testSchema); !hit || err != nil {
+					b.Error(hit, err)
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkToken(b *testing.B) {
+	for b.Loop() {
+		newToken()
+	}
+}

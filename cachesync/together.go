@@ -35,6 +35,7 @@ type together struct {
 	mu      sync.Mutex // guards all below; nothing is sent under it
 	busy    int        // requests under way
 	waiting []*errand
+	usual   int // bytes of a caller's answer, as they have been of late
 }
 
 // errand is what one caller has to send.
@@ -86,10 +87,10 @@ func smallerThan(limit int, cmds []redis.Cmder) bool {
 func defaultInLine(deadline time.Duration) time.Duration { return min(blameless, deadline/4) }
 
 // exchange sends a caller's commands, alone or with others'. It returns by the end of ctx.
-func (t *together) exchange(ctx context.Context, c *Client, peer *peer, p part) sent {
+func (t *together) exchange(ctx context.Context, c *Client, peer *peer, p part) (s sent) {
 	e := t.join(ctx, p, c.o.besides)
 	if e == nil {
-		defer t.next(c, peer)
+		defer func() { t.next(c, peer, bytesOf(s.replies)) }() // whatever a caller's hook does
 		return c.alone(ctx, peer, p)
 	}
 	timer := time.NewTimer(c.o.inLine)
@@ -127,10 +128,11 @@ func (e *errand) with(s sent) sent {
 }
 
 // join gives the caller a place of its own (nil), which ends with next, or one among those who wait.
+// Nobody waits where answers are long: all would wait for the last byte of everybody's.
 func (t *together) join(ctx context.Context, p part, besides int) *errand {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.busy < besides {
+	if t.busy < besides || t.usual > togetherBytes {
 		t.busy++
 		return nil
 	}
@@ -151,10 +153,12 @@ func (t *together) leave(e *errand) bool {
 	return true
 }
 
-// take gives those who go next. Without any, a place among the requests under way is given up.
-func (t *together) take() []*errand {
+// take gives those who go next, after a caller was answered so many bytes. Without any, a place among
+// the requests under way is given up.
+func (t *together) take(answered int) []*errand {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.usual += (answered - t.usual) / 8
 	n := min(len(t.waiting), companyMax)
 	if n == 0 {
 		t.busy--
@@ -172,24 +176,25 @@ func (t *together) take() []*errand {
 }
 
 // next hands a caller's place on to those who wait, so that the caller need not stay for them.
-func (t *together) next(c *Client, peer *peer) {
-	company := t.take()
-	if company == nil {
-		return
+func (t *together) next(c *Client, peer *peer, answered int) {
+	company := t.take(answered)
+	switch {
+	case company == nil:
+	case c.begin():
+		go func() {
+			defer c.background.Done()
+			t.carryAll(c, peer, company)
+		}()
+	default:
+		t.carryAll(c, peer, company) // closed: nobody would wait for a goroutine
 	}
-	carry := func() {
-		for ; company != nil; company = t.take() {
-			c.carry(peer, company)
-		}
+}
+
+// carryAll keeps the place until nobody waits.
+func (t *together) carryAll(c *Client, peer *peer, company []*errand) {
+	for company != nil {
+		company = t.take(c.carry(peer, company) / len(company))
 	}
-	if !c.begin() {
-		carry() // closed: nobody would wait for a goroutine
-		return
-	}
-	go func() {
-		defer c.background.Done()
-		carry()
-	}()
 }
 
 // alone sends one caller's commands, or those of a company as if they were one caller's.
@@ -198,8 +203,9 @@ func (c *Client) alone(ctx context.Context, peer *peer, p part) sent {
 	return sent{send(ctx, c.rdb, p.cmds), away}
 }
 
-// carry sends the commands of all in one request, which ends with the last one's deadline.
-func (c *Client) carry(peer *peer, company []*errand) {
+// carry sends the commands of all in one request, which ends with the last one's deadline. It gives
+// the bytes of their answers.
+func (c *Client) carry(peer *peer, company []*errand) (answered int) {
 	var end time.Time
 	all := part{server: company[0].server, node: company[0].node}
 	for _, e := range company {
@@ -212,10 +218,28 @@ func (c *Client) carry(peer *peer, company []*errand) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(company[0].ctx), end)
 	defer cancel()
 	got := c.alone(ctx, peer, all)
+	answered = bytesOf(got.replies)
 	for _, e := range company {
 		n := len(e.cmds)
 		e.reply = sent{got.replies[:n:n], got.away}
 		got.replies = got.replies[n:]
 		e.done <- struct{}{}
 	}
+	return answered
+}
+
+// bytesOf looks at texts alone, and at those in a script's list.
+func bytesOf(replies []reply) (n int) {
+	for _, r := range replies {
+		switch v := r.val.(type) {
+		case string:
+			n += len(v)
+		case []any:
+			for _, item := range v {
+				text, _ := item.(string)
+				n += len(text)
+			}
+		}
+	}
+	return n
 }

@@ -386,6 +386,40 @@ func TestWhatGoesAlone(t *testing.T) {
 	wantFenced(t, c, first)
 }
 
+// Readers of large entries would all wait for the last byte of everybody's entry.
+func TestLongAnswersGoAlone(t *testing.T) {
+	c, p, prefix := oneTrack(t, Options{})
+	lease := func(key string) {
+		if _, err := c.Lease(t.Context(), key, Envelope, testSchema); err != nil {
+			t.Error(err)
+		}
+	}
+	large := prefix + "large"
+	departAll(t, p, func() {
+		store(t, c, large, entry(Envelope, string(slices.Repeat([]byte("1"), 4*togetherBytes)), 5))
+		for range 4 {
+			lease(large)
+		}
+	})
+	first := startFence(t.Context(), c, prefix+"first")
+	alone := p.next(t)
+	departAll(t, p, func() { lease(large) })
+	alone.depart <- nil
+	wantFenced(t, c, first)
+
+	departAll(t, p, func() {
+		for range 30 {
+			lease(prefix + "absent")
+		}
+	})
+	first = startFence(t.Context(), c, prefix+"second")
+	alone = p.next(t)
+	others := inLine(t, c, prefix, 2) // answers are short again
+	alone.depart <- nil
+	p.next(t).depart <- nil
+	wantFenced(t, c, append(others, first)...)
+}
+
 // Many writers and readers of few keys at once, on one server and on a Cluster: what one of them is
 // answered must never be another's answer.
 func TestTogetherKeepsAnswersApart(t *testing.T) {
@@ -435,7 +469,7 @@ func TestTakeIsBounded(t *testing.T) {
 		line.join(t.Context(), part{}, 1)
 	}
 	var sizes []int
-	for company := line.take(); company != nil; company = line.take() {
+	for company := line.take(0); company != nil; company = line.take(0) {
 		sizes = append(sizes, len(company))
 	}
 	if !slices.Equal(sizes, []int{companyMax, companyMax}) || line.busy != 0 {
