@@ -291,17 +291,6 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 	return replies
 }
 
-// deliver sends the commands of one server, where it may together with those of others. Of a Cluster
-// it tells who may have answered in its place.
-func (c *Client) deliver(ctx context.Context, rdb redis.UniversalClient, p part, peer *peer, replicas int) ([]reply, *detours) {
-	if c.goesTogether(rdb, p, replicas) {
-		s := peer.together.exchange(ctx, c, peer, p)
-		return s.replies, s.away
-	}
-	ctx, away := detour(ctx, rdb, p, peer)
-	return c.exchange(ctx, rdb, p.cmds, replicas), away
-}
-
 // since gives who answered at a server that was not expected to, if there was nobody else
 // since the request began.
 func (s *peers) since(p *peer, began int64) *incarnation {

@@ -60,6 +60,17 @@ type sent struct {
 	away    *detours // of a Cluster
 }
 
+// deliver sends the commands of one server, where it may together with those of others. Of a Cluster
+// it tells who may have answered in its place.
+func (c *Client) deliver(ctx context.Context, rdb redis.UniversalClient, p part, peer *peer, replicas int) ([]reply, *detours) {
+	if c.goesTogether(rdb, p, replicas) {
+		s := peer.together.exchange(ctx, c, peer, p)
+		return s.replies, s.away
+	}
+	ctx, away := detour(ctx, rdb, p, peer)
+	return c.exchange(ctx, rdb, p.cmds, replicas), away
+}
+
 // goesTogether says whether commands are few and small, and that the client bounds a request by its
 // context: else one that hangs would keep a place for as long as it likes.
 func (c *Client) goesTogether(rdb redis.UniversalClient, p part, replicas int) bool {

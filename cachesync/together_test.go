@@ -262,6 +262,9 @@ func TestBrokenRequestIsOneFailure(t *testing.T) {
 			t.Errorf("%s was fenced under %+v: a token goes out once", f.key, f.fence.held[0].tokens)
 		}
 	}
+	if n := c.breakers.of(c.server).Counts().TotalFailures; n != 1 {
+		t.Errorf("the breaker heard of %d failures, want 1", n)
+	}
 	if s := c.Stats(); s.BreakerOpens != 0 || s.FenceFailures != 0 {
 		t.Errorf("breaker opened %d times, %d keys not fenced", s.BreakerOpens, s.FenceFailures)
 	}
