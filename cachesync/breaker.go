@@ -1,7 +1,6 @@
 package cachesync
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -81,7 +80,7 @@ func (b *breakers) make(server string) *breaker {
 		ReadyToTrip: func(n gobreaker.Counts) bool {
 			return n.ConsecutiveFailures >= uint32(b.o.Failures)
 		},
-		IsExcluded:    func(err error) bool { return errors.Is(err, errCallerGone) },
+		IsExcluded:    func(err error) bool { return err == errCallerGone || err == errCounted },
 		OnStateChange: b.changed,
 	})
 }

@@ -46,6 +46,7 @@ type reply struct {
 	val any
 	err error
 	answerer
+	failure *failure // nil unless others went with it
 }
 
 // answerer is who answered.
@@ -121,6 +122,9 @@ func again(calls []*call, failed func(error) bool) (some []*call) {
 // none, have moved, which takes milliseconds as a rule. Readers do not wait:
 // they have the database.
 func (c *Client) outwait(ctx context.Context, calls []*call, end time.Time) {
+	if !slices.ContainsFunc(calls, func(k *call) bool { return isMoving(k.err) }) {
+		return
+	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	for pause := moveMin; ; pause = min(2*pause, moveMax) {
@@ -234,6 +238,9 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 				if callerGone(caller) != nil || ctx.Err() != nil && time.Since(began) < min(blameless, c.o.Deadline) {
 					return struct{}{}, errCallerGone
 				}
+				if !r.failure.first() {
+					return struct{}{}, errCounted
+				}
 				return struct{}{}, r.err
 			}
 		}
@@ -268,12 +275,8 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 	if replicas > 0 {
 		rdb = to // WAIT is about what came over its own connection
 	}
-	var away *detours
-	if p.node != nil && rdb != to {
-		ctx, away = withDetours(ctx, peer)
-	}
 	began := steady()
-	replies := c.exchange(ctx, rdb, p.cmds, replicas)
+	replies, away := c.deliver(ctx, rdb, p, peer, replicas)
 	known := c.peers.still(peer, before)
 	for i := range replies {
 		replies[i].answerer = answerer{peer, known}
@@ -323,8 +326,11 @@ func (c *Client) copied(ctx context.Context, p part) *incarnation {
 // breaker of its own.
 const replicaOf = "replica "
 
-// errCallerGone tells the breaker that a failure says nothing about Redis.
-var errCallerGone = errors.New("the caller's context ended")
+// Errors that tell the breaker not to count a failure.
+var (
+	errCallerGone = errors.New("the caller's context ended") // it says nothing about Redis
+	errCounted    = errors.New("another caller of the same request has told")
+)
 
 func repeat(err error, n int) []reply {
 	replies := make([]reply, n)

@@ -79,6 +79,8 @@ const (
 	versionDigits = 24
 	schemaDigits  = 8
 	writtenDigits = 13 // until the year 2286
+
+	checksumDigits = 8
 )
 
 // fillVersion comes before the version of every written value.
@@ -136,12 +138,13 @@ func (e Entry) encode(version string) (encoded, error) {
 	if e.Format.endsHeader() {
 		end = headEnd
 	}
+	sum := checksumOf(e.Payload)
 	return encoded{
 		format:    e.Format,
 		ttlMillis: e.ttlMillis(),
 		version:   version,
 		head:      headOpen + version + headWritten,
-		tail:      headChecksum + checksum(e.Payload) + headSchema + schema + end,
+		tail:      headChecksum + string(sum[:]) + headSchema + schema + end,
 		payload:   e.Payload,
 	}, nil
 }
@@ -154,8 +157,14 @@ func (e Entry) ttlMillis() int64 {
 
 // checksum is the first 8 hex digits of SHA-256 over the payload.
 func checksum(payload []byte) string {
+	digits := checksumOf(payload)
+	return string(digits[:])
+}
+
+func checksumOf(payload []byte) (digits [checksumDigits]byte) {
 	sum := sha256.Sum256(payload)
-	return hex.EncodeToString(sum[:4])
+	hex.Encode(digits[:], sum[:checksumDigits/2])
+	return digits
 }
 
 // normalVersion gives a version in lower case, so that scripts compare it

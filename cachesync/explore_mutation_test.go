@@ -1,8 +1,6 @@
 package cachesync
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"testing"
@@ -31,8 +29,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 		"release": releaseScript, "invalidate": invalidateScript, "apply_cas": applyCASScript, "barrier": barrierScript,
 	} {
 		if source := sources["prelude"] + "\n" + sources[name]; source != s.source {
-			sum := sha1.Sum([]byte(source))
-			found[s] = &script{source: source, digest: hex.EncodeToString(sum[:])}
+			found[s] = newBareScript(source)
 		}
 	}
 	return found
@@ -53,8 +50,8 @@ var (
 	fenceSparesValue  = mutation{"fence", "remove()\nreturn live + 1", "return live + 1"}
 	fenceShortLife    = mutation{"fence", "redis.call('PEXPIREAT', ctl, ms(longest))", "if live == 0 then redis.call('PEXPIREAT', ctl, ms(longest)) end"}
 	fenceLeavesClean  = mutation{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}
-	expiredLeaveClean = mutation{"prelude", "if #dead > 0 then redis.call('HSET', ctl, 'dirty', '1') end", ""}
-	floorUnheeded     = mutation{"apply", "or older(ARGV[3], marks[2] or '')", ""}
+	expiredLeaveClean = mutation{"prelude", "redis.call('HSET', ctl, 'dirty', '1')\n    marks.dirty = '1'", ""}
+	floorUnheeded     = mutation{"apply", "or marks.floor and older(ARGV[3], marks.floor)", ""}
 	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "return 'lost'"}
 	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
 	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
@@ -66,7 +63,7 @@ var (
 	leaseTaken        = mutation{"lease", "if state ~= 'none' then return {'bypass', state} end", "if state == 'fence' then return {'bypass', state} end"}
 	renewRecreates    = mutation{"renew", "if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
 	abortEndsAll      = mutation{"abort", "if live == 0 then redis.call('DEL', ctl) end", "redis.call('DEL', ctl)"}
-	applyOwnAlone     = mutation{"apply", "for i = 8, #ARGV do", "for i = 1, 0 do"}
+	applyOwnAlone     = mutation{"apply", "for i = 7, #ARGV do", "for i = 7, 7 do"}
 	abortOwnAlone     = mutation{"abort", "for i = 2, #ARGV do", "for i = 1, 0 do"}
 	lateStandsIn      = mutation{"abort", "if own == 0 then return 'gone' end", ""}
 	leaseSpared       = mutation{"invalidate", "if state == 'lease' then\n  redis.call('DEL', ctl)", "if state == 'lease' then"}

@@ -94,12 +94,17 @@ func (c *Client) FenceReplicated(ctx context.Context, keys []string, replicas in
 // hold lists the keys once each, without those that are never cached.
 func (c *Client) hold(keys []string) []*heldKey {
 	held := make([]*heldKey, 0, len(keys))
-	seen := make(map[string]bool, len(keys))
+	var seen map[string]bool // nil for the one key of most writes
+	if len(keys) > 1 {
+		seen = make(map[string]bool, len(keys))
+	}
 	for _, key := range keys {
 		if seen[key] {
 			continue
 		}
-		seen[key] = true
+		if seen != nil {
+			seen[key] = true
+		}
 		if names, ok := siblingsOf(key); ok {
 			held = append(held, &heldKey{names: names})
 		} else {

@@ -7,7 +7,7 @@ import (
 
 const (
 	controlSuffix = ":wt"
-	metaSuffix    = ":wtm"
+	metaSuffix    = controlSuffix + "m"
 	pointerSuffix = ":current"
 	versionMark   = ":v" // then a version; then, for a fill, '-' and its nonce
 )
@@ -55,16 +55,19 @@ func siblingsOf(key string) (siblings, bool) {
 		if _, isSibling := cutSuffix(key); isSibling || isVersion(key) {
 			return siblings{}, false
 		}
-		return siblingsAround(key, key), true
+		return siblingsAround(key, "", key, ""), true
 	}
 	if key == "" || strings.Contains(key, "}") {
 		return siblings{}, false
 	}
-	return siblingsAround(key, "{"+key+"}"), true
+	return siblingsAround(key, "{", key, "}"), true
 }
 
-func siblingsAround(key, tag string) siblings {
-	return siblings{key, tag + controlSuffix, tag + metaSuffix, tag + pointerSuffix}
+// siblingsAround makes one text of all names: each write names them, and an allocation costs as much as a short name.
+func siblingsAround(key, open, tag, shut string) siblings {
+	all := open + tag + shut + metaSuffix + open + tag + shut + pointerSuffix
+	meta := len(open) + len(tag) + len(shut) + len(metaSuffix)
+	return siblings{key, all[:meta-1], all[:meta], all[meta:]}
 }
 
 // cutSuffix gives what a sibling's name is built around.

@@ -41,11 +41,15 @@ var (
 // script is a Lua source and the digest that Redis knows it by.
 type script struct {
 	source, digest string
+	byDigest       any // digest, as an argument: it goes out with every call
 }
 
 func newScript(body string) *script { return newBareScript(prelude + "\n" + body) }
 
-func newBareScript(source string) *script { return &script{source: source, digest: digestOf(source)} }
+func newBareScript(source string) *script {
+	digest := digestOf(source)
+	return &script{source, digest, digest}
+}
 
 // digestOf is the name that EVALSHA has for a source.
 func digestOf(source string) string {
@@ -94,12 +98,13 @@ func (s *script) on(names siblings, args ...any) *call {
 // command spells the call as EVALSHA, or as EVAL for a server that does not
 // know the script yet.
 func (k *call) command(full bool) []any {
-	name, text := "evalsha", k.script.digest
-	if full {
-		name, text = "eval", k.script.source
-	}
 	args := make([]any, 0, 8+len(k.args))
-	args = append(args, name, text, 4, k.names.key, k.names.control, k.names.meta, k.names.pointer)
+	if full {
+		args = append(args, "eval", k.script.source)
+	} else {
+		args = append(args, "evalsha", k.script.byDigest)
+	}
+	args = append(args, 4, k.names.key, k.names.control, k.names.meta, k.names.pointer)
 	if k.versionKey != "" {
 		args[2] = 5
 		args = append(args, k.versionKey)
@@ -133,10 +138,10 @@ func (k *call) number() (int64, error) {
 
 // holds adds a payload that may be stored to the call, with the name that it
 // gets in Versioned.
-func (k *call) holds(e encoded, versionKey string) *call {
+func (k *call) holds(e encoded, versionKey func() string) *call {
 	k.size += len(e.payload)
 	if e.format == Versioned && len(e.payload) > 0 {
-		k.versionKey = versionKey
+		k.versionKey = versionKey()
 	}
 	return k
 }
@@ -187,7 +192,7 @@ func applyCall(names siblings, tokens *tokens, e encoded) *call {
 	for _, token := range tokens.earlier {
 		k.args = append(k.args, token)
 	}
-	return k.holds(e, names.version(e.version))
+	return k.holds(e, func() string { return names.version(e.version) })
 }
 
 func abortCall(names siblings, tokens *tokens) *call {
@@ -214,7 +219,7 @@ func leaseCall(names siblings, nonce *string, life time.Duration, w Wanted, floo
 
 func fillCall(names siblings, nonce string, e encoded) *call {
 	k := fillScript.on(names, nonce, e.format.String(), e.ttlMillis, e.head, e.tail, e.payload)
-	return k.holds(e, names.fill(nonce))
+	return k.holds(e, func() string { return names.fill(nonce) })
 }
 
 func releaseCall(names siblings, nonce string) *call {
@@ -228,7 +233,7 @@ func invalidateCall(names siblings, version string) *call {
 
 func applyCASCall(names siblings, e encoded) *call {
 	k := applyCASScript.on(names, e.format.String(), e.ttlMillis, e.version, e.head, e.tail, e.payload)
-	return k.holds(e, names.version(e.version))
+	return k.holds(e, func() string { return names.version(e.version) })
 }
 
 func barrierCall(names siblings) *call {

@@ -6,7 +6,7 @@
 -- Returns 'gone' where the acknowledged token was not there (an earlier try that arrived
 -- late does not show that the fence has stood all along); else 'ended', or 'held' where
 -- other tokens live.
-local state, live = control()
+local state, live = control('fence')
 if state ~= 'fence' then return 'gone' end
 local own = redis.call('HDEL', ctl, 't:' .. ARGV[1])
 live = live - own

@@ -10,27 +10,27 @@
 -- ARGV[8…] -> tokens of earlier tries of the same fence
 -- Returns 'stored'; 'held' where other tokens live; 'dropped' where the fence ended
 -- without a value; 'lost' where there was no fence (whatever was there is deleted).
-local state, live = control()
+local state, live, _, marks = control('fence')
 if state ~= 'fence' then
   redis.call('DEL', key, meta, ctl)
   unpoint()
   return 'lost'
 end
-local own = redis.call('HDEL', ctl, 't:' .. ARGV[7])
-live = live - own
-for i = 8, #ARGV do
-  live = live - redis.call('HDEL', ctl, 't:' .. ARGV[i])
+local mine, own = {}, marks['t:' .. ARGV[7]] and 1 or 0
+for i = 7, #ARGV do
+  local name = 't:' .. ARGV[i]
+  if marks[name] then
+    marks[name], mine[#mine + 1] = nil, name
+  end
 end
+live = live - #mine
 local dirty = own == 0 or ARGV[6] == ''
 if live > 0 then
+  for i = 1, #mine do redis.call('HDEL', ctl, mine[i]) end
   if dirty then redis.call('HSET', ctl, 'dirty', '1') end
   return 'held'
 end
-local marks = redis.call('HMGET', ctl, 'dirty', 'floor')
-redis.call('DEL', ctl)
-if dirty or marks[1] or older(ARGV[3], marks[2] or '') then
-  remove()
-  return 'dropped'
-end
+remove(ctl)
+if dirty or marks.dirty or marks.floor and older(ARGV[3], marks.floor) then return 'dropped' end
 store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6])
 return 'stored'

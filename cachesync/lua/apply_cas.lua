@@ -26,6 +26,7 @@ local had = stored_version()
 if had and had ~= string.rep('0', 24) then
   if not older(had, ARGV[3]) then return 'kept' end
   if ARGV[6] ~= '' then
+    remove()
     store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6])
     return 'replaced'
   end

@@ -8,6 +8,6 @@
 -- ARGV[6] -> payload
 -- Returns 1 if it was stored, 0 if the lease is no longer this nonce's.
 if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end
-redis.call('DEL', ctl)
+remove(ctl)
 store(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 return 1

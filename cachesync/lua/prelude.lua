@@ -21,23 +21,32 @@ local function ms(n)
 end
 
 -- control drops the tokens that are past their expiry (which makes the fence dirty) and
--- answers what is left: 'none', 'lease', or 'fence' with the number of live tokens and
--- the latest expiry among them. A fence without a live token is none.
-local function control()
-  local kind = redis.call('TYPE', ctl).ok
-  if kind == 'none' then return 'none', 0, 0 end
-  if kind == 'string' then return 'lease', 0, 0 end
-  local live, longest, dead = 0, 0, {}
-  local fields = redis.call('HGETALL', ctl)
+-- answers what is left: 'none', 'lease', or 'fence' with the number of live tokens, the
+-- latest expiry among them, and its fields by name. A fence without a live token is none.
+-- Who expects a fence has it read at once; for a lease that would be an error, which Redis
+-- counts.
+local function control(expected)
+  local fields = expected and redis.pcall('HGETALL', ctl)
+  if not fields or #fields == 0 then
+    local kind = redis.call('TYPE', ctl).ok
+    if kind == 'none' then return 'none', 0, 0 end
+    if kind == 'string' then return 'lease', 0, 0 end
+    fields = redis.call('HGETALL', ctl)
+  end
+  local live, longest, dead, marks = 0, 0, {}, {}
   for i = 1, #fields, 2 do
-    if string.sub(fields[i], 1, 2) == 't:' then
+    local name = fields[i]
+    if string.sub(name, 1, 2) == 't:' then
       local expiry = tonumber(fields[i + 1])
       if expiry > now then
         live = live + 1
+        marks[name] = expiry
         if expiry > longest then longest = expiry end
       else
-        dead[#dead + 1] = fields[i]
+        dead[#dead + 1] = name
       end
+    else
+      marks[name] = fields[i + 1]
     end
   end
   if live == 0 then
@@ -45,8 +54,11 @@ local function control()
     return 'none', 0, 0
   end
   for i = 1, #dead do redis.call('HDEL', ctl, dead[i]) end
-  if #dead > 0 then redis.call('HSET', ctl, 'dirty', '1') end
-  return 'fence', live, longest
+  if #dead > 0 then
+    redis.call('HSET', ctl, 'dirty', '1')
+    marks.dirty = '1'
+  end
+  return 'fence', live, longest, marks
 end
 
 -- older: does version a come before version b? Lua orders strings by the server's locale
@@ -96,9 +108,10 @@ local function unpoint()
   if pointed() then redis.call('DEL', pointer) end
 end
 
--- remove makes the entry absent in whatever format it is.
-local function remove()
-  redis.call('DEL', key, meta)
+-- remove makes the entry absent in whatever format it is, and deletes the control key with it
+-- where that is given.
+local function remove(...)
+  redis.call('DEL', key, meta, ...)
   unpoint()
 end
 
@@ -106,11 +119,10 @@ end
 -- a pointer finds what it named.
 local grace = 60000
 
--- store writes the value, and leaves no other format of it behind. The header is head ..
+-- store writes the value where remove has left no other format of it. The header is head ..
 -- written_at .. tail: before the payload in an envelope, alone in the meta sibling of a
 -- plain or versioned entry. A hash has its parts as fields, cut out at their fixed offsets.
 local function store(format, ttl, head, tail, payload)
-  remove()
   local header = head .. ms(now) .. tail
   if format == 'plain' then
     redis.call('SET', key, payload, 'PX', ttl)

@@ -4,7 +4,7 @@
 -- ARGV[1] -> token
 -- ARGV[2] -> life of the token in ms, from now
 -- Returns 1 if it was extended, 0 if it is gone.
-local state, _, longest = control()
+local state, _, longest = control('fence')
 local token = 't:' .. ARGV[1]
 if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end
 local expiry = now + tonumber(ARGV[2])
