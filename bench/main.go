@@ -43,6 +43,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	flags := flag.NewFlagSet("bench run", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	names := flags.String("measures", "", "which, by name, with commas between; all by default")
+	ways := flags.String("ways", "", "which, by name, with commas between, beside each measure's first; all by default")
 	conns := flags.String("conns", "1,8,32", "connections at a time")
 	rounds := flags.Int("rounds", 20, "how often each way has its turn")
 	slice := flags.Duration("slice", 300*time.Millisecond, "how long a turn is")
@@ -56,6 +57,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		return err
 	}
 	p := plan{rounds: *rounds, slice: *slice, trials: *trials}
+	if *ways != "" {
+		p.ways = strings.Split(*ways, ",")
+	}
 	for text := range strings.SplitSeq(*conns, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {

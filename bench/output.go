@@ -14,6 +14,8 @@ const (
 	unitThroughput            = "ops/s"
 	unitCommands, unitTrips   = "redis-commands/op", "redis-trips/op"
 	unitHeap                  = "heap-rise-B"
+	unitHere                  = "cpu-here-ns/op"
+	unitPostgres, unitRedis   = "cpu-postgres-ns/op", "cpu-redis-ns/op"
 	unitCached, unitStale     = "entries", "stale-entries"
 )
 
@@ -45,6 +47,11 @@ func (o *output) write(r result) error {
 	add(r.allocs, "allocs/op")
 	add(r.commands, unitCommands)
 	add(r.roundTrips, unitTrips)
+	if r.cpu != (cpu{}) {
+		add(float64(r.cpu.here), unitHere)
+		add(float64(r.cpu.postgres), unitPostgres)
+		add(float64(r.cpu.redis), unitRedis)
+	}
 	if r.heap > 0 {
 		add(r.heap, unitHeap)
 	}

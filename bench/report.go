@@ -143,8 +143,8 @@ func (s *set) table(b *bytes.Buffer, m *measure) {
 		return
 	}
 	fmt.Fprintf(b, "![%s](benchmarks/%s.svg)\n\n", m.title, m.file())
-	fmt.Fprintf(b, "| at a time | way | median over `%s` | p50 µs | p95 µs | p99 µs | a second | allocations | bytes | Redis: commands | round trips | stale at the end |%s\n", m.ways[0], m.extra(" heap rises by |"))
-	fmt.Fprintf(b, "|---|---|---|---|---|---|---|---|---|---|---|---|%s\n", m.extra("---|"))
+	fmt.Fprintf(b, "| at a time | way | median over `%s` | p50 µs | p95 µs | p99 µs | a second | allocations | bytes | CPU µs here | Postgres | Redis | Redis: commands | round trips | stale at the end |%s\n", m.ways[0], m.extra(" heap rises by |"))
+	fmt.Fprintf(b, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|%s\n", m.extra("---|"))
 	for _, n := range conns {
 		for _, way := range m.ways {
 			if at := (place{m.name, way, n}); s.of[at] != nil {
@@ -171,7 +171,15 @@ func (s *set) line(b *bytes.Buffer, m *measure, at place) {
 		e, _ := s.value(at, unit)
 		fmt.Fprintf(b, " %s |", number(e.median/1000))
 	}
-	for _, unit := range []string{unitThroughput, "allocs/op", "B/op", unitCommands, unitTrips} {
+	for _, unit := range []string{unitThroughput, "allocs/op", "B/op"} {
+		e, _ := s.value(at, unit)
+		fmt.Fprintf(b, " %s |", number(e.median))
+	}
+	for _, unit := range []string{unitHere, unitPostgres, unitRedis} {
+		e, _ := s.value(at, unit)
+		fmt.Fprintf(b, " %s |", number(e.median/1000))
+	}
+	for _, unit := range []string{unitCommands, unitTrips} {
 		e, _ := s.value(at, unit)
 		fmt.Fprintf(b, " %s |", number(e.median))
 	}

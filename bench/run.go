@@ -19,6 +19,7 @@ type plan struct {
 	slice  time.Duration // of one way in one round
 	trials int           // rounds of the measures whose executions take long
 	rows   int           // the most that a table has; 0 for what the measures want
+	ways   []string      // none for all; the first of a measure is always taken
 }
 
 func (p plan) rowsOf(m *measure) int {
@@ -38,6 +39,7 @@ type result struct {
 	allocs, bytes        float64 // of one execution, by all of the process
 	commands, roundTrips float64 // of one execution, to Redis
 	heap                 float64 // bytes that the slice held more than before it, at its most
+	cpu                  cpu     // of one execution
 	cached, stale        int     // entries at the end of the last round: all, and those that are not as their rows
 }
 
@@ -76,7 +78,10 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 			}
 		}
 	}()
-	for _, name := range m.ways {
+	for i, name := range m.ways {
+		if i > 0 && len(p.ways) > 0 && !slices.Contains(p.ways, name) {
+			continue
+		}
 		w, err := s.open(ctx, name, m.far, conns, p.rowsOf(m))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -130,6 +135,10 @@ func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long
 	if m.trial {
 		heap = watchHeap()
 	}
+	spent, err := s.cpu(ctx)
+	if err != nil {
+		return result{}, err
+	}
 	began := time.Now()
 	times, err := work(ctx, w, conns, func() bool { return m.trial || time.Since(began) >= long })
 	if err == nil {
@@ -141,7 +150,12 @@ func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long
 		return r, err
 	}
 	runtime.ReadMemStats(&after)
+	now, err := s.cpu(ctx)
+	if err != nil {
+		return r, err
+	}
 	n := float64(len(times))
+	r.cpu = now.since(spent).of(len(times))
 	// Whole numbers, as Go's own benchmarks give: what runs behind a slice has allocations, too.
 	r.allocs, r.bytes = math.Round(float64(after.Mallocs-before.Mallocs)/n), math.Round(float64(after.TotalAlloc-before.TotalAlloc)/n)
 	r.commands, r.roundTrips = float64(w.trips.commands.Load()-commands)/n, float64(w.trips.round.Load()-trips)/n

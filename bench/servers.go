@@ -67,6 +67,7 @@ func startServers(ctx context.Context) (_ *servers, err error) {
 	}()
 	s.env, err = testenv.Start(ctx, testenv.Options{NoRedis: true, Postgres: testenv.PostgresOptions{Durable: true, Settings: map[string]string{
 		"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off", "wal_level": "replica",
+		"max_connections": "400",
 	}}})
 	if err != nil {
 		return nil, err
