@@ -40,7 +40,9 @@ func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error
 		c.tx.underFloor(f)
 	}
 	if len(b.steps) == 1 {
-		return c.runStep(ctx, &b.steps[0], r)
+		res, err := c.runStep(ctx, &b.steps[0], r)
+		c.keepLarge(p, &b.steps[0])
+		return res, err
 	}
 	return c.runScript(ctx, p, b, r)
 }

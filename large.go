@@ -41,6 +41,17 @@ func (c *conn) wrote(st *step, result driver.Result) {
 	}
 }
 
+// keepLarge keeps the plan of a text that has turned out to be large. One with constants in it is
+// otherwise kept only when it comes again, and would be forgotten together with what it did.
+func (c *conn) keepLarge(p *textPlan, st *step) {
+	if st.size == nil || !st.size.large.Load() {
+		return
+	}
+	if _, kept := c.gen.plans.Get(p.sql); !kept {
+		c.gen.plans.Put(p.sql, p)
+	}
+}
+
 // note stores only what is new: the size is shared by all connections.
 func (s *size) note(large bool) {
 	if s.large.Load() != large {

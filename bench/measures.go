@@ -19,8 +19,9 @@ type measure struct {
 	ways        []string
 	// how gives what a way does once.
 	how map[string]func(*way) action
-	// trial says that once takes long: a slice is one execution, and the table is tidied up before it.
-	trial bool
+	// trial says that once takes long: a slice is one execution, and the table is tidied up before it. There are no
+	// entries then, or, with full, there is one for each row.
+	trial, full bool
 	// far puts a distance between the program and both servers.
 	far bool
 	// tight, in place of how, does it so often by so many goroutines at a time: what takes nanoseconds has no time for a clock.
@@ -92,6 +93,7 @@ var measures = []*measure{
 	bulk("Bulk10k", 10_000),
 	bulk("Bulk100k", 100_000, goal{wayStrict, wayPgx, 1, 1.5, ""}),
 	bulk("Bulk300k", 300_000),
+	full(bulk("Bulk100kCached", 100_000)),
 	{
 		name: "PlanLookup", title: "A look-up of a text's plan", ways: []string{wayCache}, tight: planLookup,
 		goals: []goal{{wayCache, "", 1, 100, "ns/op"}, {wayCache, "", 1, 0, "allocs/op"}},
@@ -107,6 +109,12 @@ func bulk(name string, rows int, goals ...goal) *measure {
 			wayPgx: bulkExec, wayDual: bulkDual, wayBest: bulkBest,
 		}),
 	}
+}
+
+// full has every row cached before each execution.
+func full(m *measure) *measure {
+	m.full, m.title = true, m.title+", all of them cached"
+	return m
 }
 
 // withRules adds that the ways of wtcache do what is done without a cache: no call site changes.

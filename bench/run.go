@@ -102,15 +102,20 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 			}
 			r.round = round
 			if round < 0 {
-				continue
+				continue // the entries of this round are forgotten before the next
 			}
-			if round == rounds-1 {
+			if round == rounds-1 && w.name != wayPgx {
 				if r.cached, r.stale, err = s.stale(ctx, w); err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}
 			}
 			if err := each(r); err != nil {
 				return err
+			}
+			if m.trial { // or the others would walk over them
+				if err := s.forget(ctx, w.table); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -120,10 +125,7 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 // slice lets one way work for a while.
 func (m *measure) slice(ctx context.Context, s *servers, w *way, conns int, long time.Duration) (result, error) {
 	if m.trial {
-		if _, err := s.admin.ExecContext(ctx, "VACUUM "+w.table); err != nil {
-			return result{}, err
-		}
-		if _, err := s.admin.ExecContext(ctx, "CHECKPOINT"); err != nil {
+		if err := s.tidy(ctx, w, m.full); err != nil {
 			return result{}, err
 		}
 	}

@@ -144,13 +144,46 @@ INSERT INTO %[1]s SELECT n, n %% 10, 'Member number ' || n, 'member' || n || '@e
 	return s.forget(ctx, name)
 }
 
-// forget removes the entries of an earlier table of the name.
+// forget removes the entries of a table.
 func (s *servers) forget(ctx context.Context, table string) error {
-	keys := s.watch.Scan(ctx, 0, "*"+table+":*", 10_000).Iterator()
-	for keys.Next(ctx) {
-		if err := s.watch.Unlink(ctx, keys.Val()).Err(); err != nil {
+	var cursor uint64
+	for {
+		keys, next, err := s.watch.Scan(ctx, cursor, "*"+table+":*", 10_000).Result()
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			if err := s.watch.Unlink(ctx, keys...).Err(); err != nil {
+				return err
+			}
+		}
+		if cursor = next; next == 0 {
+			return nil
+		}
+	}
+}
+
+// tidy makes a way's table and entries what they were before its last turn.
+func (s *servers) tidy(ctx context.Context, w *way, full bool) error {
+	for _, text := range []string{"VACUUM " + w.table, "CHECKPOINT"} {
+		if _, err := s.admin.ExecContext(ctx, text); err != nil {
 			return err
 		}
 	}
-	return keys.Err()
+	if err := s.forget(ctx, w.table); err != nil || !full {
+		return err
+	}
+	for first := 1; first <= w.rows; first += chunk {
+		pipe := s.watch.Pipeline()
+		for id := first; id < first+chunk && id <= w.rows; id++ {
+			pipe.Set(ctx, w.entry(int64(id)), filler, ttl)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// filler stands for an entry: of some 300 bytes.
+var filler = strings.Repeat("She writes. ", 25)

@@ -41,6 +41,10 @@ func (s *servers) stale(ctx context.Context, w *way) (cached, stale int, err err
 				continue
 			}
 			cached++
+			if text == filler { // of before
+				stale++
+				continue
+			}
 			m, err := w.decode(text)
 			if err != nil {
 				return 0, 0, fmt.Errorf("%s: %w", keys[i], err)

@@ -53,10 +53,11 @@ const (
 	opCAS
 	opBarrier
 	opLeaseNew // a lease of a reader to whom any value is too old
+	opDelete   // a walk that met a key's own name
 	ops
 )
 
-var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "apply_cas", "barrier", "lease_new"}
+var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "apply_cas", "barrier", "lease_new", "del"}
 
 // result is what a script answered and what it left.
 type result struct {
@@ -168,7 +169,7 @@ func (m *machine) execute(r request, before unitID) result {
 	ctx := context.Background()
 	pipe := m.rdb.Pipeline()
 	m.restore(pipe, before)
-	answer := pipe.Do(ctx, m.call(r).command(false)...)
+	answer := pipe.Do(ctx, m.command(r, m.names)...)
 	dump := pipe.EvalSha(ctx, dumpDigest, nil)
 	if _, err := pipe.Exec(ctx); err != nil {
 		m.t.Fatalf("%s on %s: %v", m.describe(r), m.show(before), err)
@@ -178,6 +179,17 @@ func (m *machine) execute(r request, before unitID) result {
 	res := result{text(answer.Val()), m.intern(m.parse(dump.Val()))}
 	m.mustBeReadable(r, before, res)
 	return res
+}
+
+// command is what a request sends, to a unit of the given names.
+func (m *machine) command(r request, names siblings) []any {
+	if r.op == opDelete {
+		return []any{"del", names.key, names.meta}
+	}
+	k := m.call(r)
+	k.versionKey = strings.ReplaceAll(k.versionKey, k.names.key, names.key)
+	k.names = names
+	return k.command(false)
 }
 
 // mustBeReadable fails the test where a script says that there is a value, and a reader gets none or another: what no

@@ -80,10 +80,7 @@ func (r *replay) play(c choice) {
 	r.t.Helper()
 	ctx := context.Background()
 	for _, p := range c.did {
-		k := r.on.call(p.request)
-		k.names = playedOn(p.unit)
-		k.versionKey = strings.ReplaceAll(k.versionKey, playedOn(0).key, k.names.key)
-		v, err := r.on.rdb.Do(ctx, k.command(false)...).Result()
+		v, err := r.on.rdb.Do(ctx, r.on.command(p.request, playedOn(p.unit))...).Result()
 		if err != nil {
 			r.t.Fatal(err)
 		}

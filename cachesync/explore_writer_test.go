@@ -224,6 +224,9 @@ func (x *turn) walkOver(i int, keys []uint8, over func(n *state), mayFail bool) 
 			continue
 		}
 		r := request{op: opInvalidate, unit: u}
+		if at%2 == 0 && x.format != Versioned { // what lies under the key's own name is deleted without a script
+			r.op = opDelete
+		}
 		x.send(i, r, func(n *state, _ string) {
 			if x.faults.waitWalks {
 				n.copy = n.unit

@@ -96,12 +96,10 @@ func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob 
 		if err != nil {
 			return touched, err
 		}
-		if keys := owned(names, glob); len(keys) > 0 {
-			n, err := c.invalidate(ctx, keys, "", replicas)
-			touched += n
-			if err != nil {
-				return touched, err
-			}
+		n, err := c.sweepPage(ctx, node, names, glob, replicas)
+		touched += n
+		if err != nil {
+			return touched, err
 		}
 		if next == "0" {
 			return touched, nil
@@ -135,18 +133,76 @@ func (c *Client) scan(ctx context.Context, node redis.UniversalClient, cursor, g
 	return names, next, nil
 }
 
+// sweepPage makes the keys behind a page of names absent. Of most keys there is a value and nothing else, and
+// to delete that takes no script, which would cost ten times as much: what is met under a key's own name is
+// deleted, and what is met under a sibling's is for the script. SCAN gives all names that are there all the
+// time, so a lease or a fence is met under its own name, too.
+func (c *Client) sweepPage(ctx context.Context, node redis.UniversalClient, names []string, glob string, replicas int) (touched int, err error) {
+	values, siblings := owned(names, glob)
+	if len(values) > 0 {
+		var left []string
+		touched, left = c.deleteValues(ctx, node, values, replicas)
+		siblings = append(siblings, left...)
+	}
+	if len(siblings) == 0 {
+		return touched, nil
+	}
+	n, err := c.invalidate(ctx, siblings, "", replicas)
+	return touched + n, err
+}
+
+// deleteValues deletes values and their headers, and gives the keys of which that is not known: those
+// are for the script, which waits for slots that move and says what is wrong.
+func (c *Client) deleteValues(ctx context.Context, node redis.UniversalClient, keys []string, replicas int) (deleted int, left []string) {
+	var cmds []redis.Cmder
+	each := len(keys) // a command's keys
+	if !c.single {
+		each = 1 // they lie in different slots
+	}
+	for some := range slices.Chunk(keys, each) {
+		args := make([]any, 1, 1+2*len(some))
+		args[0] = "del"
+		for _, key := range some {
+			args = append(args, key)
+			if s, ok := siblingsOf(key); ok {
+				args = append(args, s.meta)
+			}
+		}
+		cmds = append(cmds, once(ctx, args...))
+	}
+	for i, r := range c.doWithin(ctx, c.o.Deadline, node, cmds, replicas) {
+		n, ok := r.val.(int64)
+		if r.err != nil || !ok {
+			left = append(left, keys[i*each:min((i+1)*each, len(keys))]...)
+			continue
+		}
+		deleted += int(min(n, int64(each))) // a value and its header are one
+	}
+	c.stats.Invalidations.Add(int64(len(keys) - len(left)))
+	return deleted, left
+}
+
 // owned gives the keys behind the names found, once each, that the glob really
-// matches.
-func owned(names []string, glob string) []string {
-	var keys []string
+// matches: those of which only the own name was found, and the others.
+func owned(names []string, glob string) (values, siblings []string) {
 	for _, name := range names {
 		for _, key := range owners(name) {
 			s, ok := siblingsOf(key)
-			if ok && (name == s.key || name == s.control || name == s.meta || name == s.pointer) && matchGlob(glob, key) {
-				keys = append(keys, key)
+			switch {
+			case !ok || !matchGlob(glob, key):
+			case name == s.key:
+				values = append(values, key)
+			case name == s.control || name == s.meta || name == s.pointer:
+				siblings = append(siblings, key)
 			}
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
+	slices.Sort(siblings)
+	siblings = slices.Compact(siblings)
+	values = slices.DeleteFunc(values, func(key string) bool {
+		_, there := slices.BinarySearch(siblings, key)
+		return there
+	})
+	slices.Sort(values)
+	return slices.Compact(values), siblings
 }

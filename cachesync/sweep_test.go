@@ -108,6 +108,8 @@ func TestSweepErrors(t *testing.T) {
 	c := newTestClient(t, dial(t, proxy.URL), Options{})
 	prefix := testenv.KeyPrefix(t)
 	mustFence(t, c, prefix+"1").Apply(t.Context(), map[string]Entry{prefix + "1": entry(Envelope, "1", 5)})
+	held := mustFence(t, c, prefix+"2") // is what the script is asked for
+	defer held.Abort(context.Background())
 	for _, request := range []string{"scan", "evalsha"} {
 		cut := proxy.CutReply(request)
 		if _, err := c.Sweep(t.Context(), []string{prefix + "*"}); !errors.Is(err, ErrUnavailable) {
@@ -123,6 +125,25 @@ func TestSweepErrors(t *testing.T) {
 	}
 	if c.Stats().Sweeps != 0 {
 		t.Error("counted as done")
+	}
+}
+
+// The caller commits on what a sweep says: it must not call a value gone whose deletion did not arrive.
+func TestSweepIsNotDoneWithoutAnAnswer(t *testing.T) {
+	for _, cut := range []func(*testenv.Proxy, string) <-chan struct{}{(*testenv.Proxy).CutRequest, (*testenv.Proxy).CutReply} {
+		proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
+		c := newTestClient(t, dial(t, proxy.URL), Options{})
+		key := testenv.KeyPrefix(t) + "1"
+		mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(Envelope, "1", 5)})
+		done := cut(proxy, "del")
+		_, err := c.Sweep(t.Context(), []string{key})
+		<-done
+		if there := c.rdb.Exists(t.Context(), key).Val() != 0; there && err == nil {
+			t.Error("the value is still there, and the sweep is done")
+		}
+		if _, err := c.Sweep(t.Context(), []string{key}); err != nil || c.rdb.Exists(t.Context(), key).Val() != 0 {
+			t.Errorf("the next sweep: %v", err)
+		}
 	}
 }
 
