@@ -68,7 +68,7 @@ var measures = []*measure{
 		},
 	},
 	{
-		name: "FarUpdate", title: "The same, both servers half a millisecond away", rows: tableRows, far: true,
+		name: "FarUpdate", title: "The same, both servers two milliseconds away", rows: tableRows, far: true,
 		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync, wayEventual, wayLoose},
 		how: withRules(updateExec, map[string]func(*way) action{
 			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest,
