@@ -1,6 +1,7 @@
 package cachesync
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -80,7 +81,7 @@ func (b *breakers) make(server string) *breaker {
 		ReadyToTrip: func(n gobreaker.Counts) bool {
 			return n.ConsecutiveFailures >= uint32(b.o.Failures)
 		},
-		IsExcluded:    func(err error) bool { return err == errCallerGone || err == errCounted },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errCallerGone) },
 		OnStateChange: b.changed,
 	})
 }

@@ -63,9 +63,6 @@ type Options struct {
 
 	// unnoticed is for tests that exchange what Redis holds: it is not asked who it is.
 	unnoticed bool
-	// besides and inLine are for tests: see defaultBesides and defaultInLine.
-	besides int
-	inLine  time.Duration
 }
 
 // BreakerOptions says when calls are refused without trying.
@@ -94,8 +91,6 @@ func (o Options) withDefaults() Options {
 	orDuration(&o.HandOverAfter, DefaultHandOverAfter)
 	orInt(&o.Breaker.Failures, DefaultBreakerFailures)
 	orInt(&o.OwedMax, DefaultOwedMax)
-	orInt(&o.besides, defaultBesides)
-	orDuration(&o.inLine, defaultInLine(o.Deadline))
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

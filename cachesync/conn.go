@@ -46,7 +46,6 @@ type reply struct {
 	val any
 	err error
 	answerer
-	failure *failure // nil unless others went with it
 }
 
 // answerer is who answered.
@@ -238,9 +237,6 @@ func (c *Client) doPart(caller, ctx context.Context, rdb redis.UniversalClient, 
 				if callerGone(caller) != nil || ctx.Err() != nil && time.Since(began) < min(blameless, c.o.Deadline) {
 					return struct{}{}, errCallerGone
 				}
-				if !r.failure.first() {
-					return struct{}{}, errCounted
-				}
 				return struct{}{}, r.err
 			}
 		}
@@ -275,8 +271,12 @@ func (c *Client) identified(ctx context.Context, rdb redis.UniversalClient, p pa
 	if replicas > 0 {
 		rdb = to // WAIT is about what came over its own connection
 	}
+	var away *detours
+	if p.node != nil && rdb != to {
+		ctx, away = withDetours(ctx, peer)
+	}
 	began := steady()
-	replies, away := c.deliver(ctx, rdb, p, peer, replicas)
+	replies := c.exchange(ctx, rdb, p.cmds, replicas)
 	known := c.peers.still(peer, before)
 	for i := range replies {
 		replies[i].answerer = answerer{peer, known}
@@ -326,11 +326,8 @@ func (c *Client) copied(ctx context.Context, p part) *incarnation {
 // breaker of its own.
 const replicaOf = "replica "
 
-// Errors that tell the breaker not to count a failure.
-var (
-	errCallerGone = errors.New("the caller's context ended") // it says nothing about Redis
-	errCounted    = errors.New("another caller of the same request has told")
-)
+// errCallerGone tells the breaker that a failure says nothing about Redis.
+var errCallerGone = errors.New("the caller's context ended")
 
 func repeat(err error, n int) []reply {
 	replies := make([]reply, n)

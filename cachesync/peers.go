@@ -22,8 +22,7 @@ type peers struct {
 // peer is what is known of one server.
 type peer struct {
 	clock
-	name     string
-	together together
+	name string
 
 	// now is who answers, as far as is known; nil until it was asked.
 	now     atomic.Pointer[incarnation]
@@ -96,15 +95,6 @@ type detoursKey struct{}
 func withDetours(ctx context.Context, sentTo *peer) (context.Context, *detours) {
 	d := &detours{sentTo: sentTo}
 	return context.WithValue(ctx, detoursKey{}, d), d
-}
-
-// detour is for commands that a Cluster's client sends on by itself: one that WAITs has gone to
-// the node's own.
-func detour(ctx context.Context, rdb redis.UniversalClient, p part, sentTo *peer) (context.Context, *detours) {
-	if p.node == nil || rdb == redis.UniversalClient(p.node) {
-		return ctx, nil
-	}
-	return withDetours(ctx, sentTo)
 }
 
 // sees notes that a command is about to be sent to a peer. Only those are noted that have been elsewhere.
