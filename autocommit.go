@@ -146,7 +146,7 @@ func (c *conn) fenceFirst(ctx context.Context, st *step, r request, keys []strin
 	for _, key := range keys {
 		o.strict[key] = cachesync.Entry{}
 	}
-	e.behind.await(keys)
+	e.behind.await(ctx, keys)
 	held, err := e.fence(ctx, o)
 	if err != nil && refuses(st) {
 		e.stats.refused.Add(1)
@@ -176,7 +176,7 @@ func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reach
 	held.owed.xact = c.tx.xact
 	if oc == outcomeCommitted {
 		captured := c.settle()
-		held.owed.inLine = captured.inLine
+		held.owed.allAsync = captured.allAsync
 		c.engine.stats.keyMismatches.Add(uint64(len(captured.coarse)))
 		held.sweepLate(ctx, captured.coarse)
 		for key, entry := range captured.strict {

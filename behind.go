@@ -84,8 +84,8 @@ func (b *behind) has(key string) bool {
 
 // await waits until what is pending for the keys is applied. A fence that met the one before it would leave the key absent,
 // and a row that one connection writes again and again would never be cached; and it is no longer than the write before
-// would have waited without the option.
-func (b *behind) await(keys []string) {
+// would have waited without the option. Whoever has no time left does not wait: nothing is wrong where two fences meet.
+func (b *behind) await(ctx context.Context, keys []string) {
 	if b.pending.Load() == 0 {
 		return
 	}
@@ -93,8 +93,13 @@ func (b *behind) await(keys []string) {
 		b.mu.Lock()
 		p := b.keys[key]
 		b.mu.Unlock()
-		if p.n > 0 {
-			<-p.latest
+		if p.n == 0 {
+			continue
+		}
+		select {
+		case <-p.latest:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -118,7 +123,7 @@ func (h *fences) applyOrLeave(ctx context.Context) {
 	e, began := h.engine, time.Now()
 	// It begins inside the write's span, although it may end after it.
 	ctx, span := e.span(ctx, SpanApply, h.owed)
-	if !h.owed.inLine && len(h.owed.coarse) == 0 && !h.unfenced && h.queued == nil && !e.standsIn.Load() {
+	if h.owed.allAsync && len(h.owed.coarse) == 0 && !h.unfenced && h.queued == nil && !e.standsIn.Load() {
 		if done, ok := e.behind.add(h.owed); ok {
 			e.stats.behind.Add(1)
 			go h.applyBehind(ctx, span, began, done)

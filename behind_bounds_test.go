@@ -79,7 +79,7 @@ func TestBehindKnowsItsKeys(t *testing.T) {
 	want("two", "[true true true]")
 	waited := make(chan struct{})
 	go func() {
-		b.await([]string{"k0", "k1"})
+		b.await(t.Context(), []string{"k0", "k1"})
 		close(waited)
 	}()
 	b.remove(first, one)
@@ -92,5 +92,5 @@ func TestBehindKnowsItsKeys(t *testing.T) {
 	b.remove(second, two)
 	want("both are", "[false false false]")
 	<-waited
-	b.await([]string{"k0", "k1"})
+	b.await(t.Context(), []string{"k0", "k1"})
 }

@@ -339,3 +339,24 @@ func TestAsyncStoresEachOfManyWrites(t *testing.T) {
 		t.Errorf("of %d writes %d were applied behind the caller, and %d stored", writes, s.AppliesBehind, s.Redis.Stored)
 	}
 }
+
+// Whoever has no time left for a write must not be kept by another's apply, which may take as long as Redis likes.
+func TestAsyncWriteDoesNotOutwaitItsContext(t *testing.T) {
+	t.Parallel()
+	l, _, g := newAsync(t, asyncRule, "apply")
+	l.exec(setFenceFirst, 1, 1)
+	await(t, "the apply", g.came)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.db.ExecContext(ctx, setFenceFirst, 2, 1)
+		done <- err
+	}()
+	eventually(t, "the write is under way", func() bool { return l.stats().FenceFirst == 2 })
+	cancel()
+	if err := await(t, "the write", done); err == nil {
+		t.Error("a write whose context was cancelled while it waited has gone through")
+	}
+	g.release(t, l)
+	l.wantTrue()
+}

@@ -300,7 +300,7 @@ type owed struct {
 	tables   []string       // all that were written
 	xact     xact           // that commits it; asked for where the outcome is in doubt
 	floors   []*floor       // to be raised with the outcome
-	inLine   bool           // a rule among them is not `apply: async`
+	allAsync bool           // all their rules are `apply: async`; set by settle alone
 	replicas int            // that must have the fences: the most that any rule waits for
 }
 
@@ -312,7 +312,7 @@ func (o *owed) empty() bool {
 // statement both took from a row and gave to another holds nothing, since the order
 // of its rows is not for certain.
 func (c *conn) settle() *owed {
-	o := &owed{xact: c.tx.xact, floors: c.tx.floors}
+	o := &owed{xact: c.tx.xact, floors: c.tx.floors, allAsync: len(c.tx.log) > 0}
 	for _, ch := range c.tx.log {
 		if ch.coarse {
 			o.coarse = appendTables(o.coarse, ch.table)
@@ -343,7 +343,7 @@ func (c *conn) settleTable(o *owed, t *rules.Table) {
 	if t.Rule.RedisDown == rules.Refuse && !c.engine.eventual(t) && !slices.Contains(o.refusing, name) {
 		o.refusing = append(o.refusing, name)
 	}
-	o.inLine = o.inLine || t.Rule.Apply != rules.Async
+	o.allAsync = o.allAsync && t.Rule.Apply == rules.Async
 	o.replicas = max(o.replicas, t.Rule.WaitReplicas)
 }
 

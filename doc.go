@@ -15,7 +15,8 @@
 // anything older than that commit. By the outcome of a transaction, its keys hold when
 // the call returns:
 //
-//   - committed, Redis reachable: the new payload, or nothing; never the old one;
+//   - committed, Redis reachable: the new payload, or nothing; never the old one (but for
+//     the round trip after the call where a rule is both eventual and `apply: async`);
 //   - rolled back, also to a savepoint, also by a COMMIT that the server turned into a
 //     rollback: what they held before, or nothing; never the uncommitted payload;
 //   - in doubt (the connection was lost, or the context ended, during COMMIT): nothing,

@@ -176,7 +176,7 @@ func (i *Inspection) holds(t target, e *cachesync.Examined) {
 
 // serve says whether readers are served what is there.
 func (i *Inspection) serve(ctx context.Context, c *Cache, t target, e *cachesync.Examined) {
-	i.Owed = c.engine.sync.Owes(e.Key)
+	i.Owed = c.engine.owes(e.Key)
 	life := t.life(e.Value.Payload)
 	switch {
 	case len(e.Tokens) > 0:

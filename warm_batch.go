@@ -122,10 +122,10 @@ func (b *warmBatch) current(ctx context.Context) error {
 
 // lease asks for leases on keys that are not there.
 func (b *warmBatch) lease(ctx context.Context, asks []asked) (leases []cachesync.LeaseResult, leased, again []asked, err error) {
-	sync := b.warmer.cache.engine.sync
+	engine := b.warmer.cache.engine
 	keys, some := make([]string, 0, len(asks)), make([]asked, 0, len(asks))
 	for _, a := range asks {
-		if sync.Owes(a.key) {
+		if engine.owes(a.key) {
 			b.counts.Refused++ // it is about to be made absent
 			continue
 		}
@@ -139,7 +139,7 @@ func (b *warmBatch) lease(ctx context.Context, asks []asked) (leases []cachesync
 	ctx, cancel := tidy(ctx)
 	defer cancel()
 	young := b.quarantines()
-	results := sync.Leases(ctx, keys, b.warming.target.wanted(age))
+	results := engine.sync.Leases(ctx, keys, b.warming.target.wanted(age))
 	young = b.quarantines() - young
 	for i, l := range results {
 		switch {

@@ -136,12 +136,17 @@ func (c *Client) scan(ctx context.Context, node redis.UniversalClient, cursor, g
 // sweepPage makes the keys behind a page of names absent. Of most keys there is a value and nothing else, and
 // to delete that takes no script, which would cost ten times as much: what is met under a key's own name is
 // deleted, and what is met under a sibling's is for the script. SCAN gives all names that are there all the
-// time, so a lease or a fence is met under its own name, too.
+// time, so a lease or a fence is met under its own name, too. Where replicas are waited for all is for the
+// script, which is sent once: tried again it would find nothing to delete, and since Redis 7.2 a connection
+// that has changed nothing has nothing to WAIT for.
 func (c *Client) sweepPage(ctx context.Context, node redis.UniversalClient, names []string, glob string, replicas int) (touched int, err error) {
 	values, siblings := owned(names, glob)
-	if len(values) > 0 {
+	switch {
+	case replicas > 0:
+		siblings = append(siblings, values...)
+	case len(values) > 0:
 		var left []string
-		touched, left = c.deleteValues(ctx, node, values, replicas)
+		touched, left = c.deleteValues(ctx, node, values)
 		siblings = append(siblings, left...)
 	}
 	if len(siblings) == 0 {
@@ -153,7 +158,7 @@ func (c *Client) sweepPage(ctx context.Context, node redis.UniversalClient, name
 
 // deleteValues deletes values and their headers, and gives the keys of which that is not known: those
 // are for the script, which waits for slots that move and says what is wrong.
-func (c *Client) deleteValues(ctx context.Context, node redis.UniversalClient, keys []string, replicas int) (deleted int, left []string) {
+func (c *Client) deleteValues(ctx context.Context, node redis.UniversalClient, keys []string) (deleted int, left []string) {
 	var cmds []redis.Cmder
 	each := len(keys) // a command's keys
 	if !c.single {
@@ -170,7 +175,7 @@ func (c *Client) deleteValues(ctx context.Context, node redis.UniversalClient, k
 		}
 		cmds = append(cmds, once(ctx, args...))
 	}
-	for i, r := range c.doWithin(ctx, c.o.Deadline, node, cmds, replicas) {
+	for i, r := range c.do(ctx, node, cmds) {
 		n, ok := r.val.(int64)
 		if r.err != nil || !ok {
 			left = append(left, keys[i*each:min((i+1)*each, len(keys))]...)
