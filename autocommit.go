@@ -98,7 +98,11 @@ func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, er
 // where that can be.
 func (c *conn) beginWrite(ctx context.Context, st *step, r request) (base driver.Tx, res response, err error) {
 	if c.pipelines(st, r) {
-		if p, ok := c.pipe(ctx, st, r); ok {
+		p, ok, err := c.pipe(ctx, st, r)
+		if err != nil {
+			return nil, response{}, err
+		}
+		if ok {
 			return c.writePipelined(ctx, st, p)
 		}
 	}

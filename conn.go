@@ -46,7 +46,7 @@ type conn struct {
 	epoch        uint64         // of the engine, at the latest probe
 
 	tx        txState
-	pipelined map[string]bool           // spliced texts that are prepared to be sent behind BEGIN; nil: none may be
+	pipelined map[string]string         // spliced text -> name that it is prepared by to be sent behind BEGIN; nil: none may be
 	prepared  map[string][]*rules.Table // what SQL-level PREPAREd statements write
 }
 
@@ -71,7 +71,7 @@ func newConn(ctx context.Context, e *engine, base driver.Conn) (driver.Conn, err
 	c := &conn{engine: e, base: b}
 	c.pgx, _ = PgxConn(base)
 	if c.pipelining() {
-		c.pipelined = map[string]bool{}
+		c.pipelined = map[string]string{}
 	}
 	if b.standIn != nil {
 		e.sync.ClocksJump() // its test moves them

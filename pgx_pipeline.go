@@ -3,7 +3,9 @@ package wtcache
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql/driver"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -39,7 +41,7 @@ func (c *conn) pipelines(st *step, r request) bool {
 		len(r.args) == 0 || hasOptions(r.args) || c.pgx.IsClosed() || c.engine.mustQueue() {
 		return false
 	}
-	return c.pipelined[st.spliced] || len(c.pipelined) < maxPipelined
+	return c.pipelined[st.spliced] != "" || len(c.pipelined) < maxPipelined
 }
 
 // piped is a statement that is ready to be sent behind BEGIN.
@@ -49,26 +51,47 @@ type piped struct {
 }
 
 // pipe prepares a step's spliced text and encodes its arguments. ok is false where anything is
-// wrong with them: the plain way has the right words for it.
-func (c *conn) pipe(ctx context.Context, st *step, r request) (p piped, ok bool) {
-	var err error
-	if p.statement, err = c.pgx.Prepare(ctx, st.spliced, st.spliced); err != nil {
-		return p, false
+// wrong with them: the plain way has the right words for it. A text that cannot be prepared, or not
+// in time, fails as it would fail behind BEGIN.
+func (c *conn) pipe(ctx context.Context, st *step, r request) (p piped, ok bool, err error) {
+	name := c.pipelined[st.spliced]
+	if name == "" {
+		name = pipedName(st.spliced)
 	}
-	c.pipelined[st.spliced] = true
+	if p.statement, err = c.pgx.Prepare(ctx, name, st.spliced); err != nil {
+		return p, false, st.originalError(c.spliceFailed(c.undone(err)))
+	}
+	c.pipelined[st.spliced] = name
 	values := bareValues(r.args)
 	if len(p.statement.ParamOIDs) == len(values) && p.encoded.Build(c.pgx.TypeMap(), p.statement, values) == nil {
-		return p, true
+		return p, true, nil
 	}
 	_ = c.unpipe(ctx, st.spliced) // whatever is wrong with the connection shows at BEGIN
-	return p, false
+	return p, false, nil
+}
+
+// pipedName is no name that pgx knows the text by. One that is prepared under its own text is what pgx
+// takes for that text everywhere, and keeps where it has failed, unlike those of its cache.
+func pipedName(text string) string {
+	digest := sha256.Sum256([]byte(text))
+	return "wtcache_" + hex.EncodeToString(digest[:24])
+}
+
+// undone is the error of what was sent before a COMMIT could be. Where the connection has turned out to
+// be dead database/sql may try again on another, as where BEGIN had been sent by itself.
+func (c *conn) undone(err error) error {
+	if c.pgx.IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return driver.ErrBadConn
+	}
+	return err
 }
 
 // unpipe ends the preparation of a text, as pgx does of every statement that has failed: the next
 // catalogue, or another argument, may make another one of it.
 func (c *conn) unpipe(ctx context.Context, text string) error {
+	name := c.pipelined[text]
 	delete(c.pipelined, text)
-	return c.pgx.Deallocate(ctx, text)
+	return c.pgx.Deallocate(ctx, name)
 }
 
 // writePipelined begins a transaction of ours and runs the step's spliced text in it.
@@ -96,9 +119,7 @@ func (c *conn) writePipelined(ctx context.Context, st *step, p piped) (driver.Tx
 	return base, res, err
 }
 
-// sendPiped gives the rows of a statement that was sent behind BEGIN. Where the connection turns
-// out to be dead before BEGIN was answered nothing was done, since no COMMIT was sent:
-// database/sql may try again on another, as it would where BEGIN had been sent by itself.
+// sendPiped gives the rows of a statement that was sent behind BEGIN.
 func (c *conn) sendPiped(ctx context.Context, p piped) (*rawRows, error) {
 	pipeline := c.pgx.PgConn().StartPipeline(ctx)
 	pipeline.SendQueryParams("begin", nil, nil, nil, nil)
@@ -109,10 +130,7 @@ func (c *conn) sendPiped(ctx context.Context, p piped) (*rawRows, error) {
 	}
 	if err != nil {
 		_ = pipeline.Close() // repeats the error
-		if c.pgx.IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-			err = driver.ErrBadConn
-		}
-		return nil, err
+		return nil, c.undone(err)
 	}
 	reader, err := nextResult(pipeline)
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -233,5 +235,100 @@ func TestPipelinedWriteIsCancelled(t *testing.T) {
 	var n int
 	if err := h.plain.QueryRow("SELECT n FROM guests WHERE id = 1").Scan(&n); err != nil || n != 51 {
 		t.Errorf("n = %d, %v, want 51", n, err)
+	}
+}
+
+// inTransaction carries a text out in a transaction of the caller's.
+func inTransaction(db *sql.DB, text string, args ...any) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after COMMIT it does nothing
+	if _, err := tx.Exec(text, args...); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// A migration makes a prepared statement fail once, and pgx forgets it. What was prepared for writes behind BEGIN must not
+// make the same text fail in transactions for as long as the connection lives.
+func TestPipelinedTextRecoversInTransactions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, text, migration string
+		arg                   any // after it
+	}{
+		{"result type", "UPDATE guests SET n = $1 WHERE id IN ($2, 0) RETURNING *", "ALTER TABLE guests ADD COLUMN extra int", 2},
+		{"parameter type", "UPDATE guests SET n = $1 WHERE id IN ($2, 0)", "ALTER TABLE guests DROP CONSTRAINT guests_n_check, ALTER n TYPE text", "two"},
+		{"wider integer", "UPDATE guests SET n = $1 WHERE id IN ($2, 0)", "ALTER TABLE guests DROP CONSTRAINT guests_n_check, ALTER n TYPE bigint", int64(1) << 40},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newShelf(t, shelfSetup{ddl: guestsSetup.ddl, rules: map[string]string{ // the columns of the rule stay as they are
+				"guests": "table: {S}.guests\nentries:\n  - key: \"{P}id:{id}\"\n    columns: [id, email]\n  - key: \"{P}email:{email}\"\n    columns: [id, email]\n",
+			}})
+			ours, plain := h.openMode(pgx.QueryExecModeCacheStatement)
+			for _, db := range []*sql.DB{ours, plain} {
+				if _, err := db.Exec(c.text, 1, 1); err != nil {
+					t.Fatal(err)
+				}
+				if err := inTransaction(db, c.text, 1, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.must(c.migration)
+			for side, db := range []*sql.DB{plain, ours} {
+				_ = inTransaction(db, c.text, c.arg, 1) // may fail, through pgx alone too
+				if err := inTransaction(db, c.text, c.arg, 1); err != nil {
+					t.Errorf("%s: the second transaction after the migration: %v", []string{"pgx", "wtcache"}[side], err)
+				}
+			}
+			if s, err := wtcache.StatsOf(ours); err != nil || len(s.CoarseReasons) > 1 {
+				t.Errorf("coarse: %v, %v", s.CoarseReasons, err)
+			}
+			if !h.there("id:1") {
+				t.Error("the entry was not written through")
+			}
+		})
+	}
+}
+
+// A write whose table is locked waits once, and fails as through pgx alone, before its statement is prepared.
+func TestPipelinedWriteOnALockedTable(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, guestsSetup)
+	ours, plain := h.openMode(pgx.QueryExecModeCacheStatement)
+	blocker, err := h.plain.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = blocker.Rollback() }()
+	if _, err := blocker.Exec("LOCK TABLE guests IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	const text = "UPDATE guests SET n = n + $1 WHERE id IN ($2, 0)"
+	var words [2][2]string
+	for side, db := range []*sql.DB{plain, ours} {
+		conn, err := db.Conn(t.Context()) // where database/sql does not try again
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.ExecContext(t.Context(), "SET lock_timeout = '600ms'"); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = conn.ExecContext(t.Context(), text, 1, 1)
+		words[side][0] = fmt.Sprint(err)
+		if took := time.Since(began); took > 1100*time.Millisecond {
+			t.Errorf("side %d waited %v", side, took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_, err = conn.ExecContext(ctx, text, 1, 1)
+		cancel()
+		words[side][1] = fmt.Sprint(err)
+		_ = conn.Close() // it is closed by the deadline
+	}
+	if words[0] != words[1] {
+		t.Errorf("through pgx %q, through wtcache %q", words[0], words[1])
 	}
 }

@@ -22,7 +22,7 @@ var shapes = sync.Pool{New: func() any { return new(parser.Shape) }}
 // costs two parses; until then, and where it can have none, its texts are parsed.
 func (e *engine) planShaped(gen *generation, sql string, shape *parser.Shape) *textPlan {
 	known, ok := gen.shaped.GetShape(shape)
-	if !ok && gen.shaped.AgainShape(shape) {
+	if !ok && gen.shaped.KeepsShape(shape) && gen.shaped.AgainShape(shape) {
 		e.stats.plansMade.Add(1)
 		known = gen.newShapePlan(sql, shape)
 		gen.shaped.PutShape(shape, known)

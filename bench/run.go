@@ -51,7 +51,7 @@ func run(ctx context.Context, s *servers, some []*measure, p plan, log io.Writer
 	for _, m := range some {
 		conns := p.conns
 		if m.trial {
-			conns = conns[:1] // side by side they would only wait for each other's rows
+			conns = []int{1} // side by side they would only wait for each other's rows
 		}
 		for _, n := range conns {
 			if m.tight != nil {

@@ -45,6 +45,7 @@ type shard[V any] struct {
 
 type entry[V any] struct {
 	text  string
+	bytes int // that it counts as
 	value V
 	used  atomic.Bool
 }
@@ -106,29 +107,31 @@ func (c *Cache[V]) Put(sql string, v V) {
 	if len(sql) > maxCachedText {
 		return
 	}
-	c.shardAt(c.hash(sql)).put(sql, v)
+	c.shardAt(c.hash(sql)).put(sql, v, len(sql))
 }
 
-func (s *shard[V]) put(sql string, v V) {
+// put keeps a value that counts as so many bytes.
+func (s *shard[V]) put(sql string, v V, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.maxEntries < 1 || len(sql) > s.maxBytes {
+	if s.maxEntries < 1 || bytes > s.maxBytes {
 		return
 	}
 	next := maps.Clone(*s.entries.Load())
-	e := &entry[V]{text: strings.Clone(sql), value: v}
+	e := &entry[V]{text: strings.Clone(sql), value: v, bytes: bytes}
 	if old := next[sql]; old != nil {
 		for i := range s.ring {
 			if s.ring[i] == old {
 				s.ring[i] = e
 			}
 		}
+		s.bytes += bytes - old.bytes
 	} else {
-		for len(s.ring) >= s.maxEntries || s.bytes+len(sql) > s.maxBytes {
+		for len(s.ring) >= s.maxEntries || s.bytes+bytes > s.maxBytes {
 			s.evict(next)
 		}
 		s.ring = append(s.ring, e)
-		s.bytes += len(sql)
+		s.bytes += bytes
 	}
 	delete(next, e.text)
 	next[e.text] = e
@@ -149,7 +152,7 @@ func (s *shard[V]) evict(next map[string]*entry[V]) {
 			continue
 		}
 		delete(next, e.text)
-		s.bytes -= len(e.text)
+		s.bytes -= e.bytes
 		last := len(s.ring) - 1
 		s.ring[s.hand] = s.ring[last]
 		s.ring[last] = nil
@@ -190,7 +193,7 @@ func (c *Cache[V]) Len() int {
 	return n
 }
 
-// Bytes returns the bytes of the texts that are kept.
+// Bytes returns the bytes of the texts that are kept, and of what is kept with shapes.
 func (c *Cache[V]) Bytes() int {
 	n := 0
 	for i := range c.shards {

@@ -142,3 +142,40 @@ func TestCacheKnowsWhatCameBefore(t *testing.T) {
 		}
 	}
 }
+
+// A shape holds far more than its text: INSERTs of many rows, each number of rows a shape of its own, must not fill the memory.
+func TestCacheCountsWhatShapesHold(t *testing.T) {
+	c := NewCache[int](1000, 4*maxCachedText)
+	text := func(rows int) string {
+		return "INSERT INTO t (a, b) VALUES " + strings.Repeat("(1, 'x'), ", rows) + "(1, 'x')"
+	}
+	for rows := range 500 {
+		var s Shape
+		if !s.Read(text(rows)) {
+			t.Fatal("no shape")
+		}
+		if c.KeepsShape(&s) {
+			c.PutShape(&s, rows)
+		}
+		if most := 4 * maxCachedText; c.Bytes() > most {
+			t.Fatalf("%d bytes are kept, the bound is %d", c.Bytes(), most)
+		}
+	}
+	held := 0
+	for rows := range 500 {
+		var s Shape
+		s.Read(text(rows))
+		if v, ok := c.GetShape(&s); ok {
+			if held++; v != rows {
+				t.Errorf("the shape of %d rows gives the value of %d", rows, v)
+			}
+		}
+	}
+	if held == 0 || held > 4*maxCachedText/(2*slotBytes) {
+		t.Errorf("%d of 500 shapes are kept", held)
+	}
+	var huge Shape
+	if huge.Read(text(3000)); c.KeepsShape(&huge) {
+		t.Error("a shape that holds more than the bound is to be kept")
+	}
+}

@@ -174,5 +174,16 @@ func (c *Cache[V]) GetShape(s *Shape) (V, bool) {
 // AgainShape is Again for a shape.
 func (c *Cache[V]) AgainShape(s *Shape) bool { return c.seen.again(c.hashShape(s)) }
 
-// PutShape keeps a value for a shape.
-func (c *Cache[V]) PutShape(s *Shape, v V) { c.Put(string(s.key), v) }
+// slotBytes is about what a template holds for a constant: its place, its value, and its share of what the
+// step that is made of it holds. The text of a shape has three or four bytes for it.
+const slotBytes = 64
+
+func (s *Shape) bytes() int { return len(s.key) + slotBytes*len(s.slots) }
+
+// KeepsShape reports whether a shape is small enough to be kept.
+func (c *Cache[V]) KeepsShape(s *Shape) bool { return s.bytes() <= c.shards[0].maxBytes }
+
+// PutShape keeps a value for a shape that is small enough.
+func (c *Cache[V]) PutShape(s *Shape, v V) {
+	c.shardAt(c.hashShape(s)).put(string(s.key), v, s.bytes())
+}

@@ -239,3 +239,18 @@ func TestShapeReadDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A dollar-quoted text is a part of the shape. Were it taken for a constant's place since that constant happens to be
+// the template's, other texts of the shape would have the wrong key fenced.
+func TestTemplateTakesNoDollarQuoteForAConstant(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, sql := range []string{
+		"UPDATE users SET n = 1000000000 WHERE id = $$1000000000$$",
+		"UPDATE users SET n = 9000000000000 WHERE id = $$9000000000000$$",
+		"INSERT INTO users (id, n) VALUES ($x$1000000000$x$, 1000000000)",
+	} {
+		if checkShape(t, sql, r) == 0 {
+			t.Errorf("%q has no template", sql)
+		}
+	}
+}

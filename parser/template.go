@@ -116,7 +116,7 @@ func (t *Template) find() {
 		if v.Kind == ValueInteger || v.Kind == ValueDecimal {
 			text, minus = strings.CutPrefix(v.Text, "-")
 		}
-		if n, ok := of[text]; ok {
+		if n, ok := of[text]; ok && t.slots[n].class.gives(v.Kind) {
 			t.uses = append(t.uses, use{list, i, j, n, minus})
 			t.lists[list] = true
 		}
@@ -132,6 +132,18 @@ func (t *Template) find() {
 			note(inRows, i, j, v)
 		}
 	}
+}
+
+// gives reports whether a constant of the class comes out as a value of the kind: $$1000000000$$, which is
+// a part of the shape, is no integer.
+func (c slotClass) gives(kind ValueKind) bool {
+	switch c {
+	case slotString:
+		return kind == ValueString
+	case slotDecimal:
+		return kind == ValueDecimal
+	}
+	return kind == ValueInteger
 }
 
 // Text returns the template's own text, which no caller sent.
