@@ -55,7 +55,7 @@ func (o *output) write(r result) error {
 	if r.heap > 0 {
 		add(r.heap, unitHeap)
 	}
-	if r.cached > 0 {
+	if r.compared {
 		add(float64(r.cached), unitCached)
 		add(float64(r.stale), unitStale)
 	}

@@ -40,6 +40,7 @@ type result struct {
 	commands, roundTrips float64 // of one execution, to Redis
 	heap                 float64 // bytes that the slice held more than before it, at its most
 	cpu                  cpu     // of one execution
+	compared             bool    // whether there is
 	cached, stale        int     // entries at the end of the last round: all, and those that are not as their rows
 }
 
@@ -94,8 +95,8 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 		rounds = p.trials
 	}
 	for round := -1; round < rounds; round++ { // the first opens connections and prepares statements
-		for i := range ways {
-			w := ways[(i+max(round, 0))%len(ways)] // each is first in turn
+		for _, i := range rand.Perm(len(ways)) { // none is always behind the same
+			w := ways[i]
 			r, err := m.slice(ctx, s, w, conns, p.slice)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
@@ -105,6 +106,7 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 				continue // the entries of this round are forgotten before the next
 			}
 			if round == rounds-1 && w.name != wayPgx {
+				r.compared = true
 				if r.cached, r.stale, err = s.stale(ctx, w); err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}

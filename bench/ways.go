@@ -35,6 +35,7 @@ type way struct {
 	pool  *pgxpool.Pool // wayBest's, in place of db
 	redis *redis.Client
 	do    action
+	fresh bool // texts are not to be sent twice
 }
 
 // The ways.
