@@ -211,3 +211,26 @@ func owned(names []string, glob string) (values, siblings []string) {
 	slices.Sort(values)
 	return slices.Compact(values), siblings
 }
+
+// SweptKeys gives the keys whose values a command of a sweep deletes, for those who watch a client's commands;
+// ok is false for any other command.
+func SweptKeys(args []any) (keys []string, ok bool) {
+	if len(args) < 2 || args[0] != "del" {
+		return nil, false
+	}
+	var header string // of the key before
+	for _, arg := range args[1:] {
+		name, isText := arg.(string)
+		if !isText {
+			return nil, false
+		}
+		if name == header {
+			continue
+		}
+		keys = append(keys, name)
+		if s, ok := siblingsOf(name); ok {
+			header = s.meta
+		}
+	}
+	return keys, true
+}

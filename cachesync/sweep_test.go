@@ -188,3 +188,23 @@ func TestChunks(t *testing.T) {
 		}
 	}
 }
+
+// Who watches a client must be able to tell what a sweep takes away: wtcachetest shows it to its users.
+func TestSweptKeysAreThoseOfTheCommand(t *testing.T) {
+	a, _ := siblingsOf("user:1")
+	for _, tt := range []struct {
+		args []any
+		keys []string
+		ok   bool
+	}{
+		{[]any{"del", "user:1", a.meta, "user:2"}, []string{"user:1", "user:2"}, true},
+		{[]any{"del", "user:1"}, []string{"user:1"}, true},
+		{[]any{"del"}, nil, false},
+		{[]any{"get", "user:1"}, nil, false},
+		{[]any{"del", 1}, nil, false},
+	} {
+		if keys, ok := SweptKeys(tt.args); ok != tt.ok || !slices.Equal(keys, tt.keys) {
+			t.Errorf("%v: %v, %v", tt.args, keys, ok)
+		}
+	}
+}

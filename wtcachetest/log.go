@@ -111,12 +111,26 @@ func (w watcher) note(cmds []redis.Cmder, single error) {
 		if err == nil {
 			err = single
 		}
-		if o, ok := w.operation(cmd, err); ok && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if keys, swept := cachesync.SweptKeys(cmd.Args()); swept {
+			ops = append(ops, invalidated(keys, err)...)
+		} else if o, ok := w.operation(cmd, err); ok && !redis.HasErrorPrefix(err, "NOSCRIPT") {
 			ops = append(ops, o)
 		}
 	}
 	slices.SortStableFunc(ops, func(a, b operation) int { return strings.Compare(a.key, b.key) })
 	w.log.add(ops...)
+}
+
+// invalidated is what a sweep does to values, which takes no script.
+func invalidated(keys []string, err error) (ops []operation) {
+	for _, key := range keys {
+		o := operation{verb: "invalidate", key: key}
+		if err != nil {
+			o.note = "Redis did not answer"
+		}
+		ops = append(ops, o)
+	}
+	return ops
 }
 
 // barrierPrefix begins the key of every rule's barrier.
