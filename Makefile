@@ -79,7 +79,7 @@ bench: servers $(WITHSERVERS) ## every benchmark for BENCHTIME (1s)
 COMPARE     ?=
 
 .PHONY: compare
-compare: servers ## what wtcache costs against the code that it replaces (docs/BENCHMARKS.md); a quarter of an hour on an idle machine
+compare: servers ## what wtcache costs against the code that it replaces (docs/BENCHMARKS.md); best on an idle machine
 	@cd bench && $(GO) run . run -o ../docs/benchmarks/results.txt $(COMPARE)
 	@$(MAKE) --no-print-directory compare-report
 
