@@ -195,7 +195,7 @@ func TestNumbersAreShort(t *testing.T) {
 	}
 }
 
-// A mistake in a command must not cost a run of twenty minutes.
+// A mistake in a command must not cost a long run.
 func TestCommandRefusesMistakes(t *testing.T) {
 	for _, args := range [][]string{
 		nil, {"walk"}, {"run", "-measures", "Sums"}, {"run", "-conns", "1,many"}, {"run", "-conns", "0"}, {"report"}, {"report", "missing.txt"},
