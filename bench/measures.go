@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 )
 
 // measure is one thing that programs do, and the ways to do it.
@@ -55,9 +54,9 @@ var measures = []*measure{
 	},
 	{
 		name: "Update", title: "UPDATE of one row by primary key, by itself", rows: tableRows,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync, wayEventual, wayLoose},
+		ways: []string{wayPgx, wayDual, wayBest, wayTwoTrips, wayStrict, wayAsync, wayEventual, wayLoose},
 		how: withRules(updateExec, map[string]func(*way) action{
-			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest,
+			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest, wayTwoTrips: updateTwoTrips,
 		}),
 		goals: []goal{
 			{wayStrict, wayDual, 1, 1.05, ""}, {wayStrict, wayDual, 32, 1, ""},
@@ -69,24 +68,24 @@ var measures = []*measure{
 	},
 	{
 		name: "FarUpdate", title: "The same, both servers some milliseconds away", rows: tableRows, far: true,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync, wayEventual, wayLoose},
+		ways: []string{wayPgx, wayDual, wayBest, wayTwoTrips, wayStrict, wayAsync, wayEventual, wayLoose},
 		how: withRules(updateExec, map[string]func(*way) action{
-			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest,
+			wayPgx: updateExec, wayDual: updateDual, wayBest: updateBest, wayTwoTrips: updateTwoTrips,
 		}),
 	},
 	{
 		name: "Transaction", title: "A transaction of five UPDATEs by primary key", rows: tableRows,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync},
+		ways: []string{wayPgx, wayDual, wayBest, wayTwoTrips, wayStrict, wayAsync},
 		how: withRules(txExec, map[string]func(*way) action{
-			wayPgx: txExec, wayDual: txDual, wayBest: txBest,
+			wayPgx: txExec, wayDual: txDual, wayBest: txBest, wayTwoTrips: txTwoTrips,
 		}),
 		goals: []goal{{wayStrict, wayPgx, 1, 1.15, ""}, {wayAsync, wayPgx, 1, 1.15, ""}, {wayStrict, wayPgx, 32, 1.15, ""}, {wayAsync, wayPgx, 32, 1.15, ""}},
 	},
 	{
 		name: "Literals", title: "UPDATE of one row whose text never repeats: the values are in it", rows: tableRows,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync},
+		ways: []string{wayPgx, wayDual, wayBest, wayTwoTrips, wayStrict, wayAsync},
 		how: withRules(literalExec, map[string]func(*way) action{
-			wayPgx: literalExec, wayDual: literalDual, wayBest: literalBest,
+			wayPgx: literalExec, wayDual: literalDual, wayBest: literalBest, wayTwoTrips: literalTwoTrips,
 		}),
 		goals: []goal{{wayStrict, wayPgx, 1, 1.2, ""}, {wayAsync, wayPgx, 1, 1.2, ""}, {wayStrict, wayPgx, 32, 1.2, ""}, {wayAsync, wayPgx, 32, 1.2, ""}},
 	},
@@ -99,35 +98,6 @@ var measures = []*measure{
 		name: "PlanLookup", title: "A look-up of a text's plan", ways: []string{wayCache}, tight: planLookup,
 		goals: []goal{{wayCache, "", 1, 100, "ns/op"}, {wayCache, "", 1, 0, "allocs/op"}},
 	},
-}
-
-// bulk is one UPDATE of all rows of a table.
-func bulk(name string, rows int, goals ...goal) *measure {
-	return &measure{
-		name: name, title: "One UPDATE of " + number(float64(rows)) + " rows", rows: rows, trial: true, goals: goals,
-		ways: []string{wayPgx, wayDual, wayBest, wayStrict},
-		how: withRules(bulkExec, map[string]func(*way) action{
-			wayPgx: bulkExec, wayDual: bulkDual, wayBest: bulkBest,
-		}),
-	}
-}
-
-// once has a text that was not sent before: what the driver learns of a text is of no use then.
-func once(m *measure) *measure {
-	m.title += ", a text that was not sent before"
-	for name, plain := range m.how {
-		m.how[name] = func(w *way) action {
-			w.fresh = true
-			return plain(w)
-		}
-	}
-	return m
-}
-
-// full has every row cached before each execution.
-func full(m *measure) *measure {
-	m.full, m.title = true, m.title+", all of them cached"
-	return m
 }
 
 // withRules adds that the ways of wtcache do what is done without a cache: no call site changes.
@@ -153,9 +123,10 @@ func (w *way) update() string {
 
 func (w *way) returning() string { return w.update() + " RETURNING " + columns }
 
-func (w *way) returningJSON() string {
-	return w.update() + " RETURNING id, row_to_json(" + w.table + ")::text"
-}
+func (w *way) returningJSON() string { return w.update() + " RETURNING id, " + w.json() }
+
+// json is a row's JSON as Postgres makes it.
+func (w *way) json() string { return "row_to_json(" + w.table + ")::text" }
 
 func updateExec(w *way) action {
 	text := w.update()
@@ -176,12 +147,17 @@ func updateDual(w *way) action {
 	}
 }
 
+// one runs a statement by hand that gives back the id and the JSON of the row that it writes.
+func (w *way) one(ctx context.Context, text string, args ...any) (id int64, row []byte, err error) {
+	err = w.pool.QueryRow(ctx, text, args...).Scan(&id, &row)
+	return id, row, err
+}
+
 func updateBest(w *way) action {
 	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
-		var id int64
-		var row []byte
-		if err := w.pool.QueryRow(ctx, text, r.Int64N(100), w.someID(r)).Scan(&id, &row); err != nil {
+		id, row, err := w.one(ctx, text, r.Int64N(100), w.someID(r))
+		if err != nil {
 			return err
 		}
 		return w.redis.Set(ctx, w.entry(id), row, ttl).Err()
@@ -245,28 +221,34 @@ func txDual(w *way) action {
 	}
 }
 
+// batch updates rows in one transaction by hand, which is one round trip, and hands on the JSON of each.
+func (w *way) batch(ctx context.Context, r *rand.Rand, text string, ids []int64, each func(id int64, row []byte)) error {
+	var batch pgx.Batch
+	batch.Queue("BEGIN")
+	for _, id := range ids {
+		batch.Queue(text, r.Int64N(100), id).QueryRow(func(row pgx.Row) error {
+			var id int64
+			var payload []byte
+			if err := row.Scan(&id, &payload); err != nil {
+				return err
+			}
+			each(id, payload)
+			return nil
+		})
+	}
+	batch.Queue("COMMIT")
+	return w.pool.SendBatch(ctx, &batch).Close()
+}
+
 func txBest(w *way) action {
 	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
-		var batch pgx.Batch
 		pipe := w.redis.Pipeline()
-		batch.Queue("BEGIN")
-		for _, id := range w.someIDs(r) {
-			batch.Queue(text, r.Int64N(100), id).QueryRow(func(row pgx.Row) error {
-				var id int64
-				var payload []byte
-				if err := row.Scan(&id, &payload); err != nil {
-					return err
-				}
-				pipe.Set(ctx, w.entry(id), payload, ttl)
-				return nil
-			})
-		}
-		batch.Queue("COMMIT")
-		if err := w.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		err := w.batch(ctx, r, text, w.someIDs(r), func(id int64, row []byte) { pipe.Set(ctx, w.entry(id), row, ttl) })
+		if err != nil {
 			return err
 		}
-		_, err := pipe.Exec(ctx)
+		_, err = pipe.Exec(ctx)
 		return err
 	}
 }
@@ -274,13 +256,20 @@ func txBest(w *way) action {
 // never makes texts that were not sent before.
 var never atomic.Int64
 
-func (w *way) literal(r *rand.Rand) string {
-	return fmt.Sprintf("UPDATE %s SET name = 'Member number %d', credit = %d WHERE id = %d", w.table, never.Add(1), r.Int64N(1000), w.someID(r))
+func (w *way) literal(r *rand.Rand, id int64) string {
+	return fmt.Sprintf("UPDATE %s SET name = 'Member number %d', credit = %d WHERE id = %d", w.table, never.Add(1), r.Int64N(1000), id)
 }
+
+func (w *way) literalJSON(r *rand.Rand, id int64) string {
+	return w.literal(r, id) + " RETURNING id, " + w.json()
+}
+
+// simple are the arguments of a text that is not to be prepared.
+var simple = []any{pgx.QueryExecModeSimpleProtocol}
 
 func literalExec(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
-		_, err := w.db.ExecContext(ctx, w.literal(r))
+		_, err := w.db.ExecContext(ctx, w.literal(r, w.someID(r)))
 		return err
 	}
 }
@@ -288,8 +277,8 @@ func literalExec(w *way) action {
 func literalDual(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
 		var m member
-		text := w.literal(r) + " RETURNING " + columns
-		if err := w.db.QueryRowContext(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(m.fields()...); err != nil {
+		text := w.literal(r, w.someID(r)) + " RETURNING " + columns
+		if err := w.db.QueryRowContext(ctx, text, simple...).Scan(m.fields()...); err != nil {
 			return err
 		}
 		return w.store(ctx, &m)
@@ -298,91 +287,11 @@ func literalDual(w *way) action {
 
 func literalBest(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
-		var id int64
-		var row string
-		text := w.literal(r) + " RETURNING id, row_to_json(" + w.table + ")::text"
-		if err := w.pool.QueryRow(ctx, text, pgx.QueryExecModeSimpleProtocol).Scan(&id, &row); err != nil {
+		id, row, err := w.one(ctx, w.literalJSON(r, w.someID(r)), simple...)
+		if err != nil {
 			return err
 		}
 		return w.redis.Set(ctx, w.entry(id), row, ttl).Err()
-	}
-}
-
-// bulk gives a text; constants and block comments would not make another one of it.
-func (w *way) bulk() string {
-	text := "UPDATE " + w.table + " SET credit = credit + $1"
-	if w.fresh {
-		text = fmt.Sprintf("-- %d\n%s", never.Add(1), text)
-	}
-	return text
-}
-
-func bulkExec(w *way) action {
-	return func(ctx context.Context, r *rand.Rand) error {
-		_, err := w.db.ExecContext(ctx, w.bulk(), r.Int64N(100))
-		return err
-	}
-}
-
-// chunk is how many SETs go into one pipeline by hand.
-const chunk = 1000
-
-func bulkDual(w *way) action {
-	return func(ctx context.Context, r *rand.Rand) error {
-		rows, err := w.db.QueryContext(ctx, w.bulk()+" RETURNING "+columns, r.Int64N(100))
-		if err != nil {
-			return err
-		}
-		defer rows.Close() //nolint:errcheck // Err says it
-		var all []member
-		for rows.Next() {
-			var m member
-			if err := rows.Scan(m.fields()...); err != nil {
-				return err
-			}
-			all = append(all, m)
-		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		for i := range all {
-			if err := w.store(ctx, &all[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-func bulkBest(w *way) action {
-	returning := " RETURNING id, row_to_json(" + w.table + ")::text"
-	return func(ctx context.Context, r *rand.Rand) error {
-		rows, err := w.pool.Query(ctx, w.bulk()+returning, r.Int64N(100))
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		var pipes []redis.Pipeliner
-		for n := 0; rows.Next(); n++ {
-			if n%chunk == 0 {
-				pipes = append(pipes, w.redis.Pipeline())
-			}
-			var id int64
-			var payload []byte
-			if err := rows.Scan(&id, &payload); err != nil {
-				return err
-			}
-			pipes[len(pipes)-1].Set(ctx, w.entry(id), payload, ttl)
-		}
-		if err := rows.Err(); err != nil { // the statement has committed by its end
-			return err
-		}
-		for _, pipe := range pipes {
-			if _, err := pipe.Exec(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/go-analyze/charts"
 )
@@ -28,6 +29,9 @@ func (s *set) plot(folder string) error {
 	return nil
 }
 
+// coloured are the ways in the order of the theme's colours: a way has the same one in all plots.
+var coloured = []string{wayPgx, wayDual, wayBest, wayStrict, wayAsync, wayEventual, wayLoose, wayTwoTrips}
+
 func (s *set) draw(m *measure) ([]byte, error) {
 	conns := s.conns(m.name)
 	var names, labels []string
@@ -35,6 +39,8 @@ func (s *set) draw(m *measure) ([]byte, error) {
 		labels = append(labels, fmt.Sprintf("%d at a time", n))
 	}
 	var values [][]float64
+	var colours []charts.Color
+	theme := charts.GetTheme(charts.ThemeLight)
 	for _, way := range m.ways {
 		var line []float64
 		for _, n := range conns {
@@ -44,10 +50,11 @@ func (s *set) draw(m *measure) ([]byte, error) {
 		}
 		if len(line) == len(conns) {
 			names, values = append(names, way), append(values, line)
+			colours = append(colours, theme.GetSeriesColor(slices.Index(coloured, way)))
 		}
 	}
 	opt := charts.NewBarChartOptionWithData(values)
-	opt.Theme = charts.GetTheme(charts.ThemeLight)
+	opt.Theme = theme.WithSeriesColors(colours)
 	opt.Title.Text = m.title
 	opt.Title.Subtext = "median time, as a multiple of " + m.ways[0] + "'s in the same round"
 	opt.Title.FontStyle.FontSize = 13

@@ -94,8 +94,22 @@ func (s *set) conns(measure string) []int {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// has says whether a way was measured at all.
+func (s *set) has(way string) bool {
+	for at := range s.of {
+		if at.way == way {
+			return true
+		}
+	}
+	return false
+}
+
 // estimate is a median with the middle half of the values around it.
 type estimate struct{ low, median, high float64 }
+
+func (e estimate) String() string {
+	return fmt.Sprintf("%s (%s to %s)", number(e.median), number(e.low), number(e.high))
+}
 
 // value gives a unit's estimate over the rounds; ok is false where it was not measured.
 func (s *set) value(at place, unit string) (e estimate, ok bool) {

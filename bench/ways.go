@@ -32,7 +32,7 @@ type way struct {
 	rows  int
 	trips *trips
 	db    *sql.DB
-	pool  *pgxpool.Pool // wayBest's, in place of db
+	pool  *pgxpool.Pool // in place of db, where pgx is used by itself
 	redis *redis.Client
 	do    action
 	fresh bool // texts are not to be sent twice
@@ -43,6 +43,7 @@ const (
 	wayPgx      = "pgx"            // database/sql and pgx alone: nothing is cached
 	wayDual     = "dual-write"     // by hand as most do it: RETURNING, json.Marshal, SET
 	wayBest     = "by-hand"        // by hand at its best: pgx itself, JSON made by Postgres, statements and SETs in one pipeline each
+	wayTwoTrips = "two-trips"      // by-hand with a fence of plain commands before: the least that any fenced write costs
 	wayStrict   = "strict"         // wtcache
 	wayAsync    = "strict-async"   // wtcache with apply: async
 	wayEventual = "eventual"       // wtcache with consistency: eventual
@@ -114,7 +115,7 @@ func (s *servers) open(ctx context.Context, name string, far bool, conns, rows i
 }
 
 func (w *way) connect(ctx context.Context, url string, conns int) error {
-	if w.name == wayBest {
+	if w.name == wayBest || w.name == wayTwoTrips {
 		cfg, err := pgxpool.ParseConfig(url)
 		if err != nil {
 			return err
