@@ -26,7 +26,7 @@ func (m *measure) runTight(goroutines, rounds int, each func(result) error) erro
 		n := goroutines * tightTimes
 		one := took / time.Duration(n)
 		err := each(result{
-			measure: m.name, way: m.ways[0], conns: goroutines, round: round, n: n, took: took, p50: one, p95: one, p99: one,
+			measure: m.name, way: m.ways[0], conns: goroutines, round: round, timing: timing{n, took, one, one, one},
 			allocs: float64((after.Mallocs - before.Mallocs) / uint64(n)), bytes: float64((after.TotalAlloc - before.TotalAlloc) / uint64(n)),
 		})
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,16 +27,17 @@ type action func(context.Context, *rand.Rand) error
 
 // way is one way to do something, at work with pools and a table of its own.
 type way struct {
-	name  string
-	table string
-	key   string // in Redis, before the id
-	rows  int
-	trips *trips
-	db    *sql.DB
-	pool  *pgxpool.Pool // in place of db, where pgx is used by itself
-	redis *redis.Client
-	do    action
-	fresh bool // texts are not to be sent twice
+	name      string
+	table     string
+	key       string // in Redis, before the id
+	rows      int
+	trips     *trips
+	connector driver.Connector // db's
+	db        *sql.DB
+	pool      *pgxpool.Pool // in place of db, where pgx is used by itself
+	redis     *redis.Client
+	do        action
+	fresh     bool // texts are not to be sent twice
 }
 
 // The ways.
@@ -128,17 +130,19 @@ func (w *way) connect(ctx context.Context, url string, conns int) error {
 	if err != nil {
 		return err
 	}
-	rule, cached := ruleOf[w.name]
-	if !cached {
-		w.db = stdlib.OpenDB(*cfg)
-		return nil
+	w.connector = lender{stdlib.GetConnector(*cfg)}
+	if rule, cached := ruleOf[w.name]; cached {
+		text := fmt.Appendf(nil, "table: public.%s\nkey: \"%s{id}\"\n%s", w.table, w.key, rule)
+		w.connector, err = wtcache.NewConnector(w.connector, wtcache.Config{
+			Redis: w.redis, Rules: fstest.MapFS{"members.yaml": {Data: text}}, Outbox: wtcache.OutboxOff,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			return err
+		}
 	}
-	text := fmt.Appendf(nil, "table: public.%s\nkey: \"%s{id}\"\n%s", w.table, w.key, rule)
-	w.db, err = wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
-		Redis: w.redis, Rules: fstest.MapFS{"members.yaml": {Data: text}}, Outbox: wtcache.OutboxOff,
-		Logger: slog.New(slog.DiscardHandler),
-	})
-	return err
+	w.db = sql.OpenDB(w.connector)
+	return nil
 }
 
 func (w *way) close() error {
