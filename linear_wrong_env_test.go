@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -163,14 +162,10 @@ type switchedOff struct{ script, line, instead string }
 
 func (o switchedOff) hook(t *testing.T, base redis.Hook) redis.Hook {
 	t.Helper()
-	read := func(name string) string {
-		text, err := os.ReadFile("cachesync/lua/" + name + ".lua")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+	source, err := scriptSource(o.script)
+	if err != nil {
+		t.Fatal(err)
 	}
-	source := read("prelude") + "\n" + read(o.script)
 	if n := strings.Count(source, o.line); n != 1 {
 		t.Fatalf("%q is found %d times in %s.lua", o.line, n, o.script)
 	}

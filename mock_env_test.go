@@ -169,24 +169,34 @@ func newScripts(t *testing.T, log *timeline) scripts {
 
 // scriptNames gives the names of the scripts' files by the digests that Redis knows them by.
 func scriptNames() (map[string]string, error) {
-	prelude, err := os.ReadFile("cachesync/lua/prelude.lua")
-	if err != nil {
-		return nil, err
-	}
 	files, err := filepath.Glob("cachesync/lua/*.lua")
 	if err != nil || len(files) < 2 {
 		return nil, errors.Join(errors.New("no scripts were found"), err)
 	}
 	names := map[string]string{}
 	for _, file := range files {
-		body, err := os.ReadFile(file)
+		name := strings.TrimSuffix(filepath.Base(file), ".lua")
+		source, err := scriptSource(name)
 		if err != nil {
 			return nil, err
 		}
-		sum := sha1.Sum([]byte(string(prelude) + "\n" + string(body)))
-		names[hex.EncodeToString(sum[:])] = strings.TrimSuffix(filepath.Base(file), ".lua")
+		sum := sha1.Sum([]byte(source))
+		names[hex.EncodeToString(sum[:])] = name
 	}
 	return names, nil
+}
+
+// scriptSource gives a script as Redis gets it: with the head before it, and the prelude in the place that is marked for it.
+func scriptSource(name string) (string, error) {
+	var parts [3]string
+	for i, name := range []string{"head", "prelude", name} {
+		text, err := os.ReadFile("cachesync/lua/" + name + ".lua")
+		if err != nil {
+			return "", err
+		}
+		parts[i] = string(text)
+	}
+	return parts[0] + "\n" + strings.Replace(parts[2], "\n-- prelude\n", "\n"+parts[1]+"\n", 1), nil
 }
 
 func (s scripts) DialHook(next redis.DialHook) redis.DialHook {

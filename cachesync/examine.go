@@ -43,7 +43,10 @@ if type(name) == 'string' then
   if string.sub(name, 1, #names) == names then put('pointed', redis.pcall('GET', name)) end
 end
 local control = kind(ctl)
-if control == 'string' then put('lease', redis.pcall('PTTL', ctl)) end
+if control == 'string' then
+  local fence = string.sub(redis.pcall('GETRANGE', ctl, 0, 1), 1, 2) == 'f:'
+  put(fence and 'token' or 'lease', redis.pcall('PTTL', ctl))
+end
 if control == 'hash' then
   local fields = redis.pcall('HGETALL', ctl)
   for i = 1, #fields, 2 do

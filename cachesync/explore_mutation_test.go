@@ -14,7 +14,7 @@ type mutation struct{ file, old, new string }
 func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 	t.Helper()
 	sources := map[string]string{
-		"prelude": prelude, "fence": fenceLua, "renew": renewLua, "apply": applyLua, "abort": abortLua, "lease": leaseLua,
+		"head": headLua, "prelude": preludeLua, "fence": fenceLua, "renew": renewLua, "apply": applyLua, "abort": abortLua, "lease": leaseLua,
 		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "apply_cas": applyCASLua, "barrier": barrierLua,
 	}
 	for _, m := range mutations {
@@ -28,7 +28,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 		"fence": fenceScript, "renew": renewScript, "apply": applyScript, "abort": abortScript, "lease": leaseScript, "fill": fillScript,
 		"release": releaseScript, "invalidate": invalidateScript, "apply_cas": applyCASScript, "barrier": barrierScript,
 	} {
-		if source := sources["prelude"] + "\n" + sources[name]; source != s.source {
+		if source := compose(sources["head"], sources["prelude"], sources[name]); source != s.source {
 			found[s] = newBareScript(source)
 		}
 	}
@@ -42,41 +42,57 @@ type brokenRule struct {
 	program string
 	scripts []mutation
 	off     clientRules
+	formats []Format // those that the replaced line is for; nil for all
+}
+
+// inEnvelopes is for lines of the first parts that look at entries.
+func (b brokenRule) inEnvelopes() brokenRule {
+	b.formats = []Format{Envelope}
+	return b
 }
 
 // Lines of the scripts that keep a rule. Where a rule is a line's, the line is replaced.
 var (
-	fenceSparesLease  = mutation{"fence", "if state == 'lease' then redis.call('DEL', ctl) end", "if state == 'lease' then remove() return 1 end"}
-	fenceSparesValue  = mutation{"fence", "remove()\nreturn live + 1", "return live + 1"}
-	fenceShortLife    = mutation{"fence", "redis.call('PEXPIREAT', ctl, ms(longest))", "if live == 0 then redis.call('PEXPIREAT', ctl, ms(longest)) end"}
-	fenceLeavesClean  = mutation{"fence", "if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end", ""}
+	fenceSparesLease  = mutation{"fence", "if state ~= 'fence' then", "if state == 'lease' then return 1 end\nif state ~= 'fence' then"}
+	fenceSparesValue  = mutation{"fence", "remove()\nif state", "if state"}
+	soleSparesValue   = mutation{"fence", "redis.call('DEL', key, meta)\n", ""}
+	soleReplaces      = mutation{"fence", "'NX', 'PX'", "'PX'"}
+	fenceShortLife    = mutation{"fence", "redis.call('PEXPIREAT', ctl, ms(longest))", ""}
+	fenceLeavesClean  = mutation{"fence", "mark('dirty', '1')\n", ""}
 	expiredLeaveClean = mutation{"prelude", "redis.call('HSET', ctl, 'dirty', '1')\n    marks.dirty = '1'", ""}
 	floorUnheeded     = mutation{"apply", "or marks.floor and older(ARGV[3], marks.floor)", ""}
 	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "return 'lost'"}
 	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
 	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
 	heldStores        = mutation{"apply", "  return 'held'", "  if not dirty then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end return 'held'"}
-	bareLeavesClean   = mutation{"apply", "if dirty then redis.call('HSET', ctl, 'dirty', '1') end", ""}
+	bareLeavesClean   = mutation{"apply", "if dirty then mark('dirty', '1') end", ""}
+	soleUnheeded      = mutation{"apply", "if held() == 'f:' .. ARGV[7] and ", "if "}
+	soleTakenForLease = mutation{"prelude", "elseif string.sub(text, 1, 2) == 'f:' then", "elseif false then"}
 	fillUnderOthers   = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
 	fillUnderNone     = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() == 'fence' then return 0 end"}
 	leaseUnderFence   = mutation{"lease", "if state ~= 'none' then return {'bypass', state} end", ""}
 	leaseTaken        = mutation{"lease", "if state ~= 'none' then return {'bypass', state} end", "if state == 'fence' then return {'bypass', state} end"}
-	renewRecreates    = mutation{"renew", "if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
-	abortEndsAll      = mutation{"abort", "if live == 0 then redis.call('DEL', ctl) end", "redis.call('DEL', ctl)"}
+	renewRecreates    = mutation{"renew", "if state ~= 'fence' or not marks[token] then return 0 end", "if state == 'lease' then redis.call('DEL', ctl) end"}
+	abortEndsAll      = mutation{"abort", "if live == 0 then\n  redis.call('DEL', ctl)\nelse", "if true then\n  redis.call('DEL', ctl)\nelse"}
 	applyOwnAlone     = mutation{"apply", "for i = 7, #ARGV do", "for i = 7, 7 do"}
-	abortOwnAlone     = mutation{"abort", "for i = 2, #ARGV do", "for i = 1, 0 do"}
+	abortOwnAlone     = mutation{"abort", "for i = 1, #ARGV do", "for i = 1, 1 do"}
 	lateStandsIn      = mutation{"abort", "if own == 0 then return 'gone' end", ""}
 	leaseSpared       = mutation{"invalidate", "if state == 'lease' then\n  redis.call('DEL', ctl)", "if state == 'lease' then"}
-	floorNotRaised    = mutation{"invalidate", "redis.call('HSET', ctl, 'floor', version)", "version = version"}
-	alwaysLeavesClean = mutation{"invalidate", "redis.call('HSET', ctl, 'dirty', '1')", "version = version"}
+	floorNotRaised    = mutation{"invalidate", "mark('floor', version)", "version = version"}
+	alwaysLeavesClean = mutation{"invalidate", "mark('dirty', '1')", "version = version"}
 	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
 	casStoresAbsent   = mutation{"apply_cas", "if redis.call('EXISTS', key) == 0 then return 'absent' end", "if redis.call('EXISTS', key) == 0 then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) return 'absent' end"}
 	casReplacesFill   = mutation{"apply_cas", "if had and had ~= string.rep('0', 24) then", "if had then"}
 	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lease'", "return 'lease'"}
-	casLeavesClean    = mutation{"apply_cas", "redis.call('HSET', ctl, 'dirty', '1')", "state = state"}
+	casLeavesClean    = mutation{"apply_cas", "mark('dirty', '1')", "state = state"}
 	casIgnoresOrder   = mutation{"apply_cas", "if not older(had, ARGV[3]) then return 'kept' end", ""}
-	releaseOthers     = mutation{"release", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
-	barrierUnseen     = mutation{"barrier", "if control() == 'fence' then return 1 end", ""}
+	// Lines of the first parts, for what is met nearly always.
+	firstFillUnheeding       = mutation{"fill", "held() == ARGV[1] and ", ""}
+	firstLeaseUnheeding      = mutation{"lease", "redis.call('EXISTS', key, ctl, meta, pointer)", "redis.call('EXISTS', key, meta, pointer)"}
+	firstInvalidateUnheeding = mutation{"invalidate", "redis.call('EXISTS', ctl, pointer)", "redis.call('EXISTS', pointer)"}
+	firstAbortUnheeding      = mutation{"abort", "if held() == 'f:' .. ARGV[1] then", "if held() then"}
+	releaseOthers            = mutation{"release", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
+	barrierUnseen            = mutation{"barrier", "if control() == 'fence' then return 1 end", ""}
 )
 
 func inScript(name, program string, m ...mutation) brokenRule {
@@ -91,17 +107,24 @@ var brokenRules = []brokenRule{
 	inClient("no fence", "two writers, two readers", clientRules{fence: true}),
 	inClient("a fence that is not awaited", "two writers, two readers", clientRules{fenceAwaited: true}),
 	inScript("a fence that leaves a lease alive", "two writers, two readers", fenceSparesLease),
-	inScript("a fence that does not delete the value", "two writers, two readers", fenceSparesValue),
+	inScript("a fence that does not delete the value", "two writers, two readers", fenceSparesValue, soleSparesValue),
+	inScript("a fence that takes the place of another", "two writers, two readers", soleReplaces),
+	inScript("a fence taken for a lease", "two writers, two readers", soleTakenForLease),
 	inScript("a fence that finds another and stays clean", "two writers, two readers", fenceLeavesClean),
 	inScript("the control key's life not extended by later tokens", "lock first twice, killed twice", fenceShortLife),
 	inClient("tokens reused by a retry", "late requests", clientRules{freshTokens: true}),
 	inScript("fill under another's lease", "two writers, two readers", fillUnderOthers),
 	inScript("fill under no lease", "two writers, two readers", fillUnderNone),
+	inScript("fill that stores whatever stands there", "two writers, two readers", firstFillUnheeding).inEnvelopes(),
 	inScript("a lease granted under a fence", "two writers, two readers", leaseUnderFence),
+	inScript("a lease granted without a look at the control key", "two writers, two readers", firstLeaseUnheeding),
+	inScript("invalidate without a look at the control key", "coarse and precise", firstInvalidateUnheeding),
+	inScript("abort that ends another's fence", "late requests", firstAbortUnheeding),
 	inClient("snapshot before the lease", "two writers, two readers", clientRules{snapshotAfterLease: true}),
 	inClient("nonces reused by a retry", "late requests", clientRules{freshNonces: true}),
 	inClient("apply before COMMIT", "two writers, two readers", clientRules{commitBeforeApply: true}),
 	inScript("apply that stores where the key is absent", "late requests", lostStores),
+	inScript("apply that stores whatever stands there", "two writers, two readers", soleUnheeded).inEnvelopes(),
 	inScript("apply that stores under another's token", "two writers, two readers", heldStores),
 	inScript("apply that does not need its own token", "fences vanish", ownTokenUnheeded),
 	inScript("apply without payload that leaves the fence clean", "fences vanish", bareLeavesClean),
@@ -135,7 +158,7 @@ var brokenRules = []brokenRule{
 	inClient("apply: async without a fence", "apply: async", clientRules{fence: true}),
 	inClient("apply: async, a fence that is not awaited", "apply: async", clientRules{fenceAwaited: true}),
 	inScript("apply: async, a fence that leaves a lease alive", "apply: async", fenceSparesLease),
-	inScript("apply: async, a fence that does not delete the value", "apply: async", fenceSparesValue),
+	inScript("apply: async, a fence that does not delete the value", "apply: async", fenceSparesValue, soleSparesValue),
 	inScript("apply: async, apply that stores under another's token", "apply: async", heldStores),
 	inClient("Commit returns before apply", "fences vanish", clientRules{applyBeforeReturn: true}),
 	inClient("Commit returns before apply, eventual", "eventual", clientRules{applyBeforeReturn: true}),
@@ -192,7 +215,10 @@ func TestExploreMutations(t *testing.T) {
 			p := programNamed(t, b.program)
 			p.off = b.off
 			formats := allFormats
-			if len(b.scripts) == 0 && !*exploreLong {
+			switch {
+			case b.formats != nil:
+				formats = b.formats
+			case len(b.scripts) == 0 && !*exploreLong:
 				formats = allFormats[:1] // a rule of the client is the same for every format
 			}
 			for _, format := range formats {

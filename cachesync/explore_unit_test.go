@@ -143,6 +143,11 @@ func (m *machine) examine(names []physical) unit {
 	c := names[u.control]
 	if c.kind == "string" {
 		nonce := c.parts[0]
+		if token, ok := strings.CutPrefix(nonce, "f:"); ok {
+			u.fence = true
+			u.tokens[named(token)] = uint8(c.ticks)
+			return u
+		}
 		u.nonce = 1 + int(nonce[1]-'A')*maxTries + int(nonce[2]-'A')
 		return u
 	}
@@ -222,7 +227,9 @@ func (m *machine) show(id unitID) string {
 	}
 	if u.control >= 0 {
 		c := u.names[u.control]
-		if u.fence {
+		if token, ok := strings.CutPrefix(c.parts[0], "f:"); ok {
+			parts = append(parts, fmt.Sprintf("fence {%s %d left}", token, c.ticks))
+		} else if u.fence {
 			parts = append(parts, "fence "+showFence(c.parts))
 		} else {
 			parts = append(parts, fmt.Sprintf("lease %s, %d left", shownNonce(c.parts[0]), c.ticks))

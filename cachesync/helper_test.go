@@ -114,7 +114,11 @@ func look(t testing.TB, rdb redis.UniversalClient, key string) string {
 	switch kind := rdb.Type(ctx, names.control).Val(); kind {
 	case "none":
 	case "string":
-		found = append(found, "lease")
+		if strings.HasPrefix(rdb.Get(ctx, names.control).Val(), "f:") {
+			found = append(found, "fence 1")
+		} else {
+			found = append(found, "lease")
+		}
 	case "hash":
 		found = append(found, describeFence(rdb.HGetAll(ctx, names.control).Val()))
 	default:

@@ -48,8 +48,8 @@ const undeclaredLua = `return redis.call('EXISTS', ARGV[1])`
 // keyCommands are all commands that scripts run on a key, each with arguments under which it leaves an absent key
 // absent; readers run some of them by themselves. HSET has none; the script undoes it.
 var keyCommands = [][]string{
-	{"del"}, {"exists"}, {"get"}, {"getrange", "0", "1"}, {"hdel", "f"}, {"hexists", "f"}, {"hget", "f"}, {"hgetall"}, {"hkeys"}, {"hlen"}, {"hmget", "f"},
-	{"hset", "f", "1"}, {"mget"}, {"pexpire", "1"}, {"pexpireat", "1"}, {"set", "1", "XX", "PX", "1"}, {"type"},
+	{"del"}, {"exists"}, {"get"}, {"getrange", "0", "1"}, {"hdel", "f"}, {"hget", "f"}, {"hgetall"}, {"hkeys"}, {"hlen"}, {"hmget", "f"},
+	{"hset", "f", "1"}, {"mget"}, {"pexpire", "1"}, {"pexpireat", "1"}, {"pttl"}, {"set", "1", "XX", "PX", "1"}, {"type"},
 }
 
 // bareCommands are those without a key. CONFIG, CLUSTER and INFO are asked for, and done without where they are not to be had.

@@ -7,13 +7,16 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
-//go:embed lua/prelude.lua
-var prelude string
-
 var (
+	//go:embed lua/head.lua
+	headLua string
+	//go:embed lua/prelude.lua
+	preludeLua string
+
 	//go:embed lua/fence.lua
 	fenceLua string
 	//go:embed lua/renew.lua
@@ -44,7 +47,16 @@ type script struct {
 	byDigest       any // digest, as an argument: it goes out with every call
 }
 
-func newScript(body string) *script { return newBareScript(prelude + "\n" + body) }
+func newScript(body string) *script { return newBareScript(compose(headLua, preludeLua, body)) }
+
+// preludeMark is the line of a script that prelude.lua is put in place of.
+const preludeMark = "\n-- prelude\n"
+
+// compose puts the head before a script, and the prelude between its first part, for what is met nearly
+// always, and the rest.
+func compose(head, prelude, body string) string {
+	return head + "\n" + strings.Replace(body, preludeMark, "\n"+prelude+"\n", 1)
+}
 
 func newBareScript(source string) *script {
 	digest := digestOf(source)

@@ -74,8 +74,9 @@ var states = map[string]func(*scene){
 	},
 	// The other's token is past its expiry, and no script has looked since.
 	"my fence, other's expired": func(s *scene) {
-		s.fence(&s.mine, time.Minute)
-		s.c.rdb.HSet(s.t.Context(), s.names.control, "t:dead", "1")
+		s.mine.mint()
+		s.c.rdb.HSet(s.t.Context(), s.names.control, "t:dead", "1", "t:"+s.mine.own, time.Now().Add(time.Minute).UnixMilli())
+		s.c.rdb.PExpire(s.t.Context(), s.names.control, time.Minute)
 	},
 	// Expired as well, with the key itself still there.
 	"all expired": func(s *scene) {

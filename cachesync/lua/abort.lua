@@ -6,14 +6,24 @@
 -- Returns 'gone' where the acknowledged token was not there (an earlier try that arrived
 -- late does not show that the fence has stood all along); else 'ended', or 'held' where
 -- other tokens live.
-local state, live = control('fence')
-if state ~= 'fence' then return 'gone' end
-local own = redis.call('HDEL', ctl, 't:' .. ARGV[1])
-live = live - own
-for i = 2, #ARGV do
-  live = live - redis.call('HDEL', ctl, 't:' .. ARGV[i])
+if held() == 'f:' .. ARGV[1] then
+  redis.call('DEL', ctl)
+  return 'ended'
 end
-if live == 0 then redis.call('DEL', ctl) end
+-- prelude
+local state, live, _, marks = control()
+if state ~= 'fence' then return 'gone' end
+local mine, own = {}, marks['t:' .. ARGV[1]] and 1 or 0
+for i = 1, #ARGV do
+  local name = 't:' .. ARGV[i]
+  if marks[name] then mine[#mine + 1] = name end
+end
+live = live - #mine
+if live == 0 then
+  redis.call('DEL', ctl)
+else
+  for i = 1, #mine do redis.call('HDEL', ctl, mine[i]) end
+end
 if own == 0 then return 'gone' end
 if live == 0 then return 'ended' end
 return 'held'

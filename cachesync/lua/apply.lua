@@ -10,7 +10,13 @@
 -- ARGV[8…] -> tokens of earlier tries of the same fence
 -- Returns 'stored'; 'held' where other tokens live; 'dropped' where the fence ended
 -- without a value; 'lost' where there was no fence (whatever was there is deleted).
-local state, live, _, marks = control('fence')
+if held() == 'f:' .. ARGV[7] and ARGV[6] ~= '' and ARGV[1] == 'envelope' then
+  redis.call('DEL', ctl, meta)
+  envelope(ARGV[2], ARGV[4], time(), ARGV[5], ARGV[6])
+  return 'stored'
+end
+-- prelude
+local state, live, _, marks = control()
 if state ~= 'fence' then
   redis.call('DEL', key, meta, ctl)
   unpoint()
@@ -27,7 +33,7 @@ live = live - #mine
 local dirty = own == 0 or ARGV[6] == ''
 if live > 0 then
   for i = 1, #mine do redis.call('HDEL', ctl, mine[i]) end
-  if dirty then redis.call('HSET', ctl, 'dirty', '1') end
+  if dirty then mark('dirty', '1') end
   return 'held'
 end
 remove(ctl)

@@ -9,9 +9,10 @@
 -- Returns what was met: 'fence' (now dirty), 'lease' (ended), 'absent' (stays so: to store
 -- there would race with a writer that has come and gone), 'kept' (a value that is not
 -- older), 'deleted' (a fill, a value that is not ours, or no payload), 'replaced'.
+-- prelude
 local state = control()
 if state == 'fence' then
-  redis.call('HSET', ctl, 'dirty', '1')
+  mark('dirty', '1')
   return 'fence'
 end
 if state == 'lease' then

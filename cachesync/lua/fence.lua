@@ -4,12 +4,20 @@
 -- ARGV[1] -> token, fresh for this request
 -- ARGV[2] -> life of the token in ms
 -- Returns the number of live tokens, this one included: 1 begins a new generation.
+if redis.call('EXISTS', pointer) == 0 and redis.call('SET', ctl, 'f:' .. ARGV[1], 'NX', 'PX', ARGV[2]) then
+  redis.call('DEL', key, meta)
+  return 1
+end
+-- prelude
 local state, live, longest = control()
+remove()
+if state ~= 'fence' then
+  redis.call('SET', ctl, 'f:' .. ARGV[1], 'PX', ARGV[2])
+  return 1
+end
 local expiry = now + tonumber(ARGV[2])
 if expiry > longest then longest = expiry end
-if state == 'lease' then redis.call('DEL', ctl) end
-redis.call('HSET', ctl, 't:' .. ARGV[1], ms(expiry))
-if state == 'fence' then redis.call('HSET', ctl, 'dirty', '1') end
+mark('t:' .. ARGV[1], ms(expiry))
+mark('dirty', '1')
 redis.call('PEXPIREAT', ctl, ms(longest))
-remove()
 return live + 1

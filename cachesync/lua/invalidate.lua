@@ -6,8 +6,13 @@
 -- Returns what was met: 'fence' (its floor is raised, or it is dirty), 'lease' (ended),
 -- 'deleted' or 'kept' (a value), 'absent'.
 local version = ARGV[1]
+if version == '' and redis.call('EXISTS', ctl, pointer) == 0 then
+  if redis.call('DEL', key, meta) == 0 then return 'absent' end
+  return 'deleted'
+end
+-- prelude
 local answer = 'absent'
-local state = control()
+local state, _, _, marks = control()
 if pointed() or redis.call('EXISTS', key) == 1 then
   answer = 'kept'
   local had = version ~= '' and stored_version()
@@ -18,9 +23,9 @@ if pointed() or redis.call('EXISTS', key) == 1 then
 end
 if state == 'fence' then
   if version == '' then
-    redis.call('HSET', ctl, 'dirty', '1')
-  elseif older(redis.call('HGET', ctl, 'floor') or '', version) then
-    redis.call('HSET', ctl, 'floor', version)
+    mark('dirty', '1')
+  elseif older(marks.floor or '', version) then
+    mark('floor', version)
   end
   return 'fence'
 end

@@ -12,6 +12,11 @@
 -- where the key (or the pointer, in format versioned) holds what is not ours and no string.
 -- A value of another schema or format, and one that is too old, counts as absent and makes
 -- room for the fill.
+if redis.call('EXISTS', key, ctl, meta, pointer) == 0 then
+  redis.call('SET', ctl, ARGV[1], 'PX', ARGV[2])
+  return {'granted'}
+end
+-- prelude
 
 -- parts gives the texts of an entry in the order of entry.go's decode, and the schema and
 -- the time of writing that they name; nil where the entry is not there in this format.

@@ -1,37 +1,23 @@
--- Shared head of every script: it is put before each of them when they are loaded.
---
--- KEYS[1] -> the key
--- KEYS[2] -> its control key: a string is a lease (the reader's nonce), a hash is a fence
---            (t:<token> = expiry in ms by this server's clock, floor = version, dirty = 1)
--- KEYS[3] -> its meta sibling: the header of a plain or versioned entry
--- KEYS[4] -> its pointer (format versioned), which holds the name of a version key
--- KEYS[5] -> the version key to write, given where a versioned payload may be stored
--- All lie in one slot. lease alone reads a key that is not declared: the version key that
--- the pointer names, which no caller can know.
-local key, ctl, meta = KEYS[1], KEYS[2], KEYS[3]
-local pointer, version_key = KEYS[4], KEYS[5]
+-- What all but the first parts of scripts need: see head.lua.
+local version_key = KEYS[5]
+local now = time()
 
--- The server's clock decides, never a client's. Milliseconds fit a double exactly.
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-
--- ms spells a number of milliseconds without an exponent.
-local function ms(n)
-  return string.format('%.0f', n)
-end
+-- short is the field and the expiry of a fence's one token, where it has the short form.
+local short
 
 -- control drops the tokens that are past their expiry (which makes the fence dirty) and
 -- answers what is left: 'none', 'lease', or 'fence' with the number of live tokens, the
 -- latest expiry among them, and its fields by name. A fence without a live token is none.
--- Who expects a fence has it read at once; for a lease that would be an error, which Redis
--- counts.
-local function control(expected)
-  local fields = expected and redis.pcall('HGETALL', ctl)
-  if not fields or #fields == 0 then
-    local kind = redis.call('TYPE', ctl).ok
-    if kind == 'none' then return 'none', 0, 0 end
-    if kind == 'string' then return 'lease', 0, 0 end
+local function control()
+  local text, fields = held(), nil
+  if not text then
     fields = redis.call('HGETALL', ctl)
+    if #fields == 0 then return 'none', 0, 0 end
+  elseif string.sub(text, 1, 2) == 'f:' then
+    short = {'t:' .. string.sub(text, 3), now + redis.call('PTTL', ctl)}
+    fields = short
+  else
+    return 'lease', 0, 0
   end
   local live, longest, dead, marks = 0, 0, {}, {}
   for i = 1, #fields, 2 do
@@ -51,6 +37,7 @@ local function control(expected)
   end
   if live == 0 then
     redis.call('DEL', ctl)
+    short = nil
     return 'none', 0, 0
   end
   for i = 1, #dead do redis.call('HDEL', ctl, dead[i]) end
@@ -59,6 +46,17 @@ local function control(expected)
     marks.dirty = '1'
   end
   return 'fence', live, longest, marks
+end
+
+-- mark sets a field of a fence, which has the long form from then on.
+local function mark(name, value)
+  if short then
+    redis.call('DEL', ctl)
+    redis.call('HSET', ctl, short[1], ms(short[2]))
+    redis.call('PEXPIREAT', ctl, ms(short[2]))
+    short = nil
+  end
+  redis.call('HSET', ctl, name, value)
 end
 
 -- older: does version a come before version b? Lua orders strings by the server's locale
@@ -123,19 +121,18 @@ local grace = 60000
 -- written_at .. tail: before the payload in an envelope, alone in the meta sibling of a
 -- plain or versioned entry. A hash has its parts as fields, cut out at their fixed offsets.
 local function store(format, ttl, head, tail, payload)
-  local header = head .. ms(now) .. tail
-  if format == 'plain' then
-    redis.call('SET', key, payload, 'PX', ttl)
-    redis.call('SET', meta, header, 'PX', ttl)
-  elseif format == 'hash' then
+  if format == 'envelope' then return envelope(ttl, head, now, tail, payload) end
+  if format == 'hash' then
     redis.call('HSET', key, 'data', payload, 'version', string.sub(head, 13, 36), 'written_at', ms(now),
       'checksum', string.sub(tail, 14, 21), 'schema', string.sub(tail, 34, 41))
     redis.call('PEXPIRE', key, ttl)
-  elseif format == 'versioned' then
+    return
+  end
+  if format == 'versioned' then
     redis.call('SET', version_key, payload, 'PX', ms(tonumber(ttl) + grace))
-    redis.call('SET', meta, header, 'PX', ttl)
     redis.call('SET', pointer, version_key, 'PX', ttl)
   else
-    redis.call('SET', key, header .. payload .. '}', 'PX', ttl)
+    redis.call('SET', key, payload, 'PX', ttl)
   end
+  redis.call('SET', meta, head .. ms(now) .. tail, 'PX', ttl)
 end

@@ -4,11 +4,12 @@
 -- ARGV[1] -> token
 -- ARGV[2] -> life of the token in ms, from now
 -- Returns 1 if it was extended, 0 if it is gone.
-local state, _, longest = control('fence')
+-- prelude
+local state, _, longest, marks = control()
 local token = 't:' .. ARGV[1]
-if state ~= 'fence' or redis.call('HEXISTS', ctl, token) == 0 then return 0 end
+if state ~= 'fence' or not marks[token] then return 0 end
 local expiry = now + tonumber(ARGV[2])
 if expiry > longest then longest = expiry end
-redis.call('HSET', ctl, token, ms(expiry))
+if not short then redis.call('HSET', ctl, token, ms(expiry)) end
 redis.call('PEXPIREAT', ctl, ms(longest))
 return 1
