@@ -23,8 +23,9 @@
 // round trip, in most formats a plain GET, and foreign readers see a value or
 // nothing. Every step is one script (lua/*.lua) that touches this key and its
 // siblings alone, and reads the server's clock. The protocol does not know how
-// values are stored: store, remove and stored_version in lua/prelude.lua do, Get
-// and lease.lua read, and every step takes an entry away in whatever format it is.
+// values are stored: envelope, store, remove and stored_version in lua/head.lua and
+// lua/prelude.lua do, Get and lease.lua read, and every step takes an entry away in
+// whatever format it is.
 //
 // Redis 6.2 or later is needed, a single server, Sentinel or Cluster.
 package cachesync

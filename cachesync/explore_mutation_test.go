@@ -66,7 +66,7 @@ var (
 	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
 	heldStores        = mutation{"apply", "  return 'held'", "  if not dirty then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end return 'held'"}
 	bareLeavesClean   = mutation{"apply", "if dirty then mark('dirty', '1') end", ""}
-	soleUnheeded      = mutation{"apply", "if held() == 'f:' .. ARGV[7] and ", "if "}
+	soleUnheeded      = mutation{"apply", "if held() == 'f:' .. ARGV[7] and (", "if ("}
 	soleTakenForLease = mutation{"prelude", "elseif string.sub(text, 1, 2) == 'f:' then", "elseif false then"}
 	fillUnderOthers   = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
 	fillUnderNone     = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() == 'fence' then return 0 end"}

@@ -10,8 +10,9 @@
 -- ARGV[8…] -> tokens of earlier tries of the same fence
 -- Returns 'stored'; 'held' where other tokens live; 'dropped' where the fence ended
 -- without a value; 'lost' where there was no fence (whatever was there is deleted).
-if held() == 'f:' .. ARGV[7] and ARGV[6] ~= '' and ARGV[1] == 'envelope' then
-  redis.call('DEL', ctl, meta)
+if held() == 'f:' .. ARGV[7] and (ARGV[1] == 'envelope' or ARGV[6] == '') then
+  redis.call('DEL', key, ctl, meta)
+  if ARGV[6] == '' then return 'dropped' end
   envelope(ARGV[2], ARGV[4], time(), ARGV[5], ARGV[6])
   return 'stored'
 end
