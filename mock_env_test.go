@@ -380,12 +380,11 @@ func (m *mocked) payload(t *testing.T, name string) string {
 }
 
 // fences counts the live tokens on a key.
-func (m *mocked) fences(t *testing.T, name string) (n int) {
+func (m *mocked) fences(t *testing.T, name string) int {
 	t.Helper()
-	for field := range m.rdb.HGetAll(context.Background(), "{"+m.key(name)+"}:wt").Val() {
-		if strings.HasPrefix(field, "t:") {
-			n++
-		}
+	n, err := tokensOn(context.Background(), m.rdb, "{"+m.key(name)+"}:wt")
+	if err != nil {
+		t.Fatal(err)
 	}
 	return n
 }

@@ -259,16 +259,31 @@ func (l *ledger) row(id int) (n int) {
 // fenced says whether a writer's token lies on the key.
 func (l *ledger) fenced(id int) bool {
 	l.t.Helper()
-	fields, err := l.rdb.HGetAll(context.Background(), l.control(id)).Result()
-	if err != nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+	tokens, err := tokensOn(context.Background(), l.rdb, l.control(id))
+	if err != nil {
 		l.t.Fatal(err)
 	}
-	for field := range fields {
+	return tokens > 0
+}
+
+// tokensOn counts the tokens on a control key, in either form of a fence.
+func tokensOn(ctx context.Context, rdb redis.UniversalClient, control string) (n int, err error) {
+	text, err := rdb.Get(ctx, control).Result()
+	switch {
+	case err == nil && strings.HasPrefix(text, "f:"):
+		return 1, nil
+	case err == nil || errors.Is(err, redis.Nil):
+		return 0, nil
+	case !redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return 0, err
+	}
+	fields, err := rdb.HKeys(ctx, control).Result()
+	for _, field := range fields {
 		if strings.HasPrefix(field, "t:") {
-			return true
+			n++
 		}
 	}
-	return false
+	return n, err
 }
 
 func (l *ledger) wantRow(id, n int) {
