@@ -15,7 +15,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 	t.Helper()
 	sources := map[string]string{
 		"prelude": prelude, "fence": fenceLua, "renew": renewLua, "apply": applyLua, "abort": abortLua, "lease": leaseLua,
-		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "apply_cas": applyCASLua, "barrier": barrierLua,
+		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "barrier": barrierLua,
 	}
 	for _, m := range mutations {
 		if n := strings.Count(sources[m.file], m.old); n != 1 {
@@ -26,7 +26,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 	found := make(map[*script]*script)
 	for name, s := range map[string]*script{
 		"fence": fenceScript, "renew": renewScript, "apply": applyScript, "abort": abortScript, "lease": leaseScript, "fill": fillScript,
-		"release": releaseScript, "invalidate": invalidateScript, "apply_cas": applyCASScript, "barrier": barrierScript,
+		"release": releaseScript, "invalidate": invalidateScript, "barrier": barrierScript,
 	} {
 		if source := sources["prelude"] + "\n" + sources[name]; source != s.source {
 			found[s] = newBareScript(source)
@@ -70,11 +70,7 @@ var (
 	floorNotRaised    = mutation{"invalidate", "redis.call('HSET', ctl, 'floor', version)", "version = version"}
 	alwaysLeavesClean = mutation{"invalidate", "redis.call('HSET', ctl, 'dirty', '1')", "version = version"}
 	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
-	casStoresAbsent   = mutation{"apply_cas", "if redis.call('EXISTS', key) == 0 then return 'absent' end", "if redis.call('EXISTS', key) == 0 then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) return 'absent' end"}
-	casReplacesFill   = mutation{"apply_cas", "if had and had ~= string.rep('0', 24) then", "if had then"}
-	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lease'", "return 'lease'"}
-	casLeavesClean    = mutation{"apply_cas", "redis.call('HSET', ctl, 'dirty', '1')", "state = state"}
-	casIgnoresOrder   = mutation{"apply_cas", "if not older(had, ARGV[3]) then return 'kept' end", ""}
+	valueSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if had then"}
 	releaseOthers     = mutation{"release", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
 	barrierUnseen     = mutation{"barrier", "if control() == 'fence' then return 1 end", ""}
 )
@@ -117,12 +113,9 @@ var brokenRules = []brokenRule{
 	inScript("a follower that spares leases", "foreign writer with follower", leaseSpared),
 	inScript("a follower that ignores fences", "foreign writer with follower", floorNotRaised),
 	inScript("a follower that spares older values", "foreign writer with follower", olderSpared),
-	inScript("apply_cas that stores where the key is absent", "eventual", casStoresAbsent),
-	inScript("the same, seen by strict writers", "eventual and strict, late requests", casStoresAbsent),
-	inScript("apply_cas that replaces a fill", "eventual", casReplacesFill),
-	inScript("apply_cas that spares leases", "eventual", casSparesLease),
-	inScript("apply_cas that leaves fences clean", "eventual and strict", casLeavesClean),
-	inScript("apply_cas that ignores the order of versions", "eventual and strict", casIgnoresOrder),
+	inScript("an eventual writer that spares values", "eventual", valueSpared),
+	inScript("an eventual writer that spares leases", "eventual", leaseSpared),
+	inScript("an eventual writer that leaves fences clean", "eventual and strict", alwaysLeavesClean),
 	inClient("the barrier is not looked at", "coarse and precise", clientRules{barrierLook: true}),
 	inClient("the barrier is looked at after the snapshot", "coarse and precise", clientRules{barrierBeforeSnapshot: true}),
 	inScript("a barrier that is not seen", "coarse and precise", barrierUnseen),
@@ -142,7 +135,7 @@ var brokenRules = []brokenRule{
 	inClient("in doubt: apply with payload what is only known to be over", "in doubt, asking", clientRules{finishedBare: true}),
 	inClient("in doubt, eventual: made absent once only", "eventual", clientRules{absentTwice: true}),
 	inClient("an unanswered apply is not owed", "fences vanish, late requests", clientRules{applyOwed: true}),
-	inClient("eventual: an unanswered step is not owed", "eventual, late requests", clientRules{casOwed: true}),
+	inClient("eventual: an unanswered step is not owed", "eventual, late requests", clientRules{eventualOwed: true}),
 	inClient("a lost barrier is walked for once only", "coarse, fences vanish", clientRules{lostBarrierSweptTwice: true}),
 	inClient("an unheard lift is not made good", "coarse, fences vanish, late requests", clientRules{unheardLiftSwept: true}),
 }
