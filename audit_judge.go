@@ -222,7 +222,7 @@ var auditPauses = [...]time.Duration{0, 10 * time.Millisecond, 40 * time.Millise
 //
 // If the entry is another one at the end, nothing is proved, and it is looked at anew.
 //
-// An eventual rule has no fence; its commit is visible before its entry is replaced. There the
+// An eventual rule has no fence; its commit is visible before its entry is absent. There the
 // last look comes later by Grace, within which a writer that lives has applied. With
 // redis_down: queue a commit may pass Redis, but only after readers were told not to serve the rule: what
 // differs then is unserved, as is what this process owes, and what is from before a loss of data. This

@@ -321,7 +321,7 @@ func TestAuditRaisesNoFalseAlarm(t *testing.T) {
 	}
 }
 
-// An eventual commit is visible before its entry is replaced. That is what was agreed to, and no fault.
+// An eventual commit is visible before its entry is absent. That is what was agreed to, and no fault.
 func TestAuditWaitsForAnEventualApply(t *testing.T) {
 	t.Parallel()
 	a := newAudited(t, testenv.RealRedis(t), "envelope", "consistency: eventual\n", 2)

@@ -201,14 +201,12 @@ func (c *conn) endFenceFirst(ctx context.Context, held *fences, err error, reach
 func (c *conn) mismatch(ctx context.Context, key string) {
 	c.engine.stats.keyMismatches.Add(1)
 	c.engine.once("mismatch", "a row had another key than was fenced before its write; its entry was made absent", "key", key)
-	if err := c.engine.sync.Invalidate(context.WithoutCancel(ctx), []string{key}, ""); err != nil {
-		c.engine.sync.Owe([]string{key})
-	}
+	c.engine.sync.InvalidateOrOwe(ctx, []string{key})
 }
 
-// writeEventual runs the statement as it would run without us and applies
-// afterwards by version alone. In doubt, and with the rows not known, every entry of
-// the rule becomes absent.
+// writeEventual runs the statement as it would run without us and makes the rows' entries
+// absent afterwards. In doubt, and with the rows not known, every entry of the rule becomes
+// absent.
 func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response, error) {
 	reachable := c.reachable(ctx)
 	res, err := c.lockedWrite(ctx, st, r)

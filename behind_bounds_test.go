@@ -8,13 +8,14 @@ import (
 )
 
 func owesKeys(from, n int) *owed {
-	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]cachesync.Entry{}}
+	o := &owed{strict: map[string]cachesync.Entry{}, eventual: map[string]struct{}{}}
 	for i := range n {
-		into := o.strict
-		if i%2 > 0 {
-			into = o.eventual
+		key := fmt.Sprintf("k%d", from+i)
+		if i%2 == 0 {
+			o.strict[key] = cachesync.Entry{}
+		} else {
+			o.eventual[key] = struct{}{}
 		}
-		into[fmt.Sprintf("k%d", from+i)] = cachesync.Entry{}
 	}
 	return o
 }

@@ -156,7 +156,7 @@ func TestAsyncEventual(t *testing.T) {
 	for _, text := range asyncWays {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
-			l, other, g := newAsync(t, asyncRule+eventualRule, "apply_cas")
+			l, other, g := newAsync(t, asyncRule+eventualRule, "invalidate")
 			l.warm(1)
 			l.exec(text)
 			await(t, "the second step", g.came)
@@ -212,7 +212,7 @@ func TestAsyncIsBounded(t *testing.T) {
 // Close must not lose the last writes' entries: strict ones would stay absent for a fence's life, eventual ones old until their TTL.
 func TestAsyncCloseWaits(t *testing.T) {
 	t.Parallel()
-	for rule, script := range map[string]string{asyncRule: "apply", asyncRule + eventualRule: "apply_cas"} {
+	for rule, script := range map[string]string{asyncRule: "apply", asyncRule + eventualRule: "invalidate"} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
 			l, other, g := newAsync(t, rule, script)

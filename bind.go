@@ -12,6 +12,7 @@ import (
 
 // binder turns the statements of one text into steps for one session.
 type binder struct {
+	engine   *engine
 	gen      *generation
 	session  *rules.Session
 	sql      string
@@ -170,8 +171,9 @@ func (b *binder) write(st *step) {
 func (b *binder) precise(st *step, target rules.Target) {
 	s, t := st.stmt, target.Table
 	st.table, st.view, st.coarse = t, target.View, target.Others
-	// After an AFTER trigger has run the row may be another than RETURNING showed.
-	st.payloads = s.Kind != parser.KindDelete && !t.AfterTriggers
+	// After an AFTER trigger has run the row may be another than RETURNING showed; an eventual
+	// write stores nothing.
+	st.payloads = s.Kind != parser.KindDelete && !t.AfterTriggers && !b.engine.eventual(t)
 	st.oldKeys = changesKeys(s, t)
 	exprs := t.Capture(s.Ref(), target.View, st.payloads)
 	st.hidden = len(exprs)

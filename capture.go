@@ -23,7 +23,7 @@ type change struct {
 	keys     []string // of each entry as the row is now; "" where the row has none
 	shared   []string // of each shared key as the row is now
 	old      []string // keys that the row had before, entries and shared
-	payloads [][]byte // parallel to keys; nil: make the key absent
+	payloads [][]byte // parallel to keys, or nil where none was captured; a nil one makes the key absent
 	version  string
 	xid      uint64 // of the transaction that wrote it; 0 where that is not known
 }
@@ -249,8 +249,8 @@ func (st *step) decode(cells [][]byte) (change, error) {
 		return ch, fmt.Errorf("version of a row of %s: %w", t.Name, err)
 	}
 	ch.keys, ch.shared = t.Keys(keyTexts(cells[2 : 2+len(t.KeyColumns)]))
-	ch.payloads = make([][]byte, len(ch.keys))
 	if st.payloads {
+		ch.payloads = make([][]byte, len(ch.keys))
 		next := 2 + len(t.KeyColumns)
 		for i, e := range t.Entries {
 			if e.Strategy == rules.StrategyWrite {
@@ -293,7 +293,7 @@ func oldKeys(t *rules.Table, text []byte) ([]string, error) {
 // owed is what a transaction's log comes to: what each key is to hold after COMMIT.
 type owed struct {
 	strict   map[string]cachesync.Entry
-	eventual map[string]cachesync.Entry
+	eventual map[string]struct{} // keys that become absent after COMMIT, without a fence
 	coarse   []*rules.Table
 	blurred  []*rules.Table // no payload of theirs is certain
 	refusing []string       // tables whose rules refuse to commit without a fence
@@ -347,27 +347,35 @@ func (c *conn) settleTable(o *owed, t *rules.Table) {
 	o.replicas = max(o.replicas, t.Rule.WaitReplicas)
 }
 
-// into gives the entries of one kind, to be added to.
-func (o *owed) into(eventual bool) map[string]cachesync.Entry {
-	of := &o.strict
-	if eventual {
-		of = &o.eventual
+// leave adds the keys that the row has and had, for a rule without fences.
+func (o *owed) leave(ch *change) {
+	if o.eventual == nil {
+		o.eventual = map[string]struct{}{}
 	}
-	if *of == nil {
-		*of = map[string]cachesync.Entry{}
+	for _, keys := range [...][]string{ch.old, ch.keys, ch.shared} {
+		for _, key := range keys {
+			if key != "" {
+				o.eventual[key] = struct{}{}
+			}
+		}
 	}
-	return *of
 }
 
 func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 	if ch.blurs || o.wholly(ch.table) {
 		return // where the table is coarse the barrier and the sweeps see to every key
 	}
-	into := o.into(c.engine.eventual(ch.table))
+	if c.engine.eventual(ch.table) {
+		o.leave(ch)
+		return
+	}
+	if o.strict == nil {
+		o.strict = map[string]cachesync.Entry{}
+	}
 	uncertain := c.tx.mixed || slices.ContainsFunc(o.blurred, func(t *rules.Table) bool { return t.Barrier == ch.table.Barrier })
 	for _, key := range ch.old {
 		if key != "" && !slices.Contains(ch.keys, key) {
-			into[key] = cachesync.Entry{Version: ch.version}
+			o.strict[key] = cachesync.Entry{}
 			left[key] = ch.statement
 		}
 	}
@@ -379,17 +387,20 @@ func (c *conn) settleChange(o *owed, left map[string]int, ch *change) {
 		if at, ok := left[key]; uncertain || ok && at == ch.statement {
 			entry.Payload = nil
 		}
-		into[key] = entry
+		o.strict[key] = entry
 	}
 	for _, key := range ch.shared {
 		if key != "" {
-			into[key] = cachesync.Entry{Version: ch.version}
+			o.strict[key] = cachesync.Entry{}
 		}
 	}
 }
 
 // entry is what the change stores under its i-th key.
 func (ch *change) entry(i int) cachesync.Entry {
+	if ch.payloads == nil {
+		return cachesync.Entry{}
+	}
 	rule := ch.table.Entries[i]
 	return cachesync.Entry{
 		Version: ch.version, Schema: rule.Schema, TTL: rule.TTL, Jitter: rule.Jitter,

@@ -43,7 +43,7 @@ func newEventual(t *testing.T, format string, config func(*wtcache.Config)) *eve
 	}
 	l := newLedger(t, ledgerSetup{redis: proxy.URL, rule: rule, format: format, config: config})
 	l.rdb = redisClient(t, testenv.RealRedis(t)) // looks past the proxy
-	return &eventualLedger{l, proxy, digestOf(t, "apply_cas")}
+	return &eventualLedger{l, proxy, digestOf(t, "invalidate")}
 }
 
 // patient is for writes that a test holds up.

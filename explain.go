@@ -112,11 +112,10 @@ type Effect string
 
 // The effects.
 const (
-	EffectWritten  Effect = "written"  // the new payload
-	EffectAbsent   Effect = "absent"   // nothing, until a reader fills it
-	EffectReplaced Effect = "replaced" // the new payload where there was one, else nothing (eventual)
-	EffectSwept    Effect = "swept"    // every key of the template becomes absent
-	EffectStale    Effect = "stale"    // untouched, though the row may change: the old row until the TTL ends
+	EffectWritten Effect = "written" // the new payload
+	EffectAbsent  Effect = "absent"  // nothing, until a reader fills it
+	EffectSwept   Effect = "swept"   // every key of the template becomes absent
+	EffectStale   Effect = "stale"   // untouched, though the row may change: the old row until the TTL ends
 )
 
 // Explainer says what the driver does with statements, without sending one: it plans them

@@ -15,7 +15,7 @@ func (e *explaining) ordered() {
 	case orderAfterCommit:
 		e.out.Order = OrderAfterCommit
 		e.out.OrderWhy = "The rule is eventual: no fence before COMMIT."
-		e.out.Outside = "The statement runs and commits by itself; then what it captured replaces older payloads in Redis, or makes the entries absent. Readers can get the old row in between."
+		e.out.Outside = "The statement runs and commits by itself; then the entries of the rows that it captured become absent in Redis, until a reader fills them. Readers can get the old row in between."
 		return
 	case orderFenceFirst:
 		if keys, open := e.pinnedKeys(); !open {
@@ -35,6 +35,10 @@ func (e *explaining) ordered() {
 		}
 	}
 	e.out.Order = OrderLockFirst
+	if e.x.engine.eventual(st.table) {
+		e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, COMMIT; then the entries become absent, until a reader fills them. Readers can get the old row in between."
+		return
+	}
 	e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, the fences of the keys that it captured, COMMIT, and what was captured is applied."
 	if st.action == actPinned {
 		e.out.Outside = "In a transaction of the driver's own: BEGIN, the statement, the fences of the keys, COMMIT; the keys stay absent."

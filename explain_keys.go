@@ -48,10 +48,10 @@ func (e *explaining) effect(b *rules.BoundEntry) (Effect, string) {
 		return EffectAbsent, ""
 	case b.Strategy == rules.StrategyInvalidate:
 		return EffectAbsent, "strategy: invalidate"
+	case e.x.engine.eventual(st.table):
+		return EffectAbsent, "consistency: eventual"
 	case !st.payloads:
 		return EffectAbsent, "an AFTER trigger may change the row again"
-	case e.x.engine.eventual(st.table):
-		return EffectReplaced, "consistency: eventual"
 	case b.When != "":
 		return EffectWritten, "absent where `when` is false: " + b.When
 	}

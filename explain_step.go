@@ -253,14 +253,18 @@ func howOf(s *parser.Statement) string {
 
 // keyed explains a write whose rows, or whose keys, are known.
 func (e *explaining) keyed() {
-	st := e.st
+	st, eventual := e.st, e.x.engine.eventual(e.st.table)
 	e.table(st.table, howOf(st.stmt), e.out.Class, e.entries())
 	e.sweep()
 	e.out.RedisDown = e.redisDown()
 	e.ordered()
 	if st.action == actPinned {
 		e.out.Why = fmt.Sprintf("Row-level security is in force on %s, so that reading its columns back could change which rows the statement touches; every key that it can touch is in its text, so these keys become absent.", st.table.Name)
-		e.out.Inside = fmt.Sprintf("The statement runs as it is; its keys are noted until COMMIT, fenced before it and absent after it. %s", rolledBackCostsNothing)
+		atCommit := "fenced before it and absent after it"
+		if eventual {
+			atCommit = "and absent after it"
+		}
+		e.out.Inside = fmt.Sprintf("The statement runs as it is; its keys are noted until COMMIT, %s. %s", atCommit, rolledBackCostsNothing)
 		return
 	}
 	e.out.Why = fmt.Sprintf("RETURNING shows the rows of %s that it writes: %s are captured in the statement itself, while the rows are locked.",
@@ -268,8 +272,12 @@ func (e *explaining) keyed() {
 	if len(st.coarse) > 0 {
 		e.out.Why += fmt.Sprintf(" Every entry of %s becomes absent, too: %s.", listTables(st.coarse), e.alsoCoarse())
 	}
-	e.out.Inside = fmt.Sprintf("The captured rows are kept in memory until COMMIT (at most %d a transaction; past that every entry of the rule becomes absent), then their keys are fenced, COMMIT is sent, and they are applied. %s",
-		e.x.engine.cfg.MaxCapturedRows, rolledBackCostsNothing)
+	atCommit := "then their keys are fenced, COMMIT is sent, and they are applied"
+	if eventual {
+		atCommit = "COMMIT is sent, and then their entries become absent"
+	}
+	e.out.Inside = fmt.Sprintf("The captured rows are kept in memory until COMMIT (at most %d a transaction; past that every entry of the rule becomes absent), %s. %s",
+		e.x.engine.cfg.MaxCapturedRows, atCommit, rolledBackCostsNothing)
 }
 
 const rolledBackCostsNothing = "A rollback costs nothing in Redis."
@@ -311,7 +319,7 @@ func (e *explaining) warn() {
 			e.out.Warnings = append(e.out.Warnings, fmt.Sprintf("A trigger of %s (function %s) may write %s: entries of rows of it that the same transaction captured become absent, and other rows that the trigger writes are not captured.", r.Name, r.By, r.Table.Name))
 		}
 	}
-	if t := st.table; t != nil && t.AfterTriggers && st.stmt.Kind != parser.KindDelete {
+	if t := st.table; t != nil && t.AfterTriggers && st.stmt.Kind != parser.KindDelete && !e.x.engine.eventual(t) {
 		e.out.Warnings = append(e.out.Warnings, fmt.Sprintf("%s has an AFTER trigger, which may change the row again: its entries become absent instead of being written.", t.Name))
 	}
 	if e.x.outdated || e.x.gen.degraded {

@@ -228,6 +228,20 @@ func TestExplainSees(t *testing.T) {
 		t.Errorf("without SELECT: %+v", e)
 	}
 	cfg := w.explainConfig(t)
+	cfg.Mode = wtcache.ModeEventual
+	eventual, err := wtcache.NewExplainer(t.Context(), stdlib.GetConnector(*w.config(t)), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := explainOne(t, eventual, text)
+	if e.Order != wtcache.OrderAfterCommit || strings.Contains(e.Sent, "row_to_json") || strings.Contains(e.Why+e.Outside+e.Inside, "payload") || strings.Contains(e.Inside, "fence") {
+		t.Errorf("with mode eventual: %+v", e)
+	}
+	for _, entry := range e.Tables[0].Entries {
+		if entry.Effect != wtcache.EffectAbsent {
+			t.Errorf("with mode eventual %s is %s after the write", entry.Key, entry.Effect)
+		}
+	}
 	cfg.Mode = wtcache.ModeOff
 	off, err := wtcache.NewExplainer(t.Context(), nil, cfg)
 	if err != nil {

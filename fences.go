@@ -139,7 +139,7 @@ func (h *fences) applyIn(ctx context.Context, span span) {
 	crashPoint("keys applied")
 	h.lift(ctx)
 	if len(h.owed.eventual) > 0 && h.queued == nil {
-		h.engine.sync.ApplyCAS(ctx, h.owed.eventual)
+		h.engine.sync.InvalidateOrOwe(ctx, keysOf(h.owed.eventual))
 	}
 }
 
@@ -236,9 +236,9 @@ func (h *fences) leave() {
 	}
 }
 
-func keysOf(entries map[string]cachesync.Entry) []string {
-	keys := make([]string, 0, len(entries))
-	for k := range entries {
+func keysOf[V any](byKey map[string]V) []string {
+	keys := make([]string, 0, len(byKey))
+	for k := range byKey {
 		keys = append(keys, k)
 	}
 	return keys

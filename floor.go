@@ -89,8 +89,8 @@ func (f *floor) raise(o *owed, committed bool) {
 	for key, e := range o.strict {
 		f.raiseKey(key, e.Version, committed && len(e.Payload) > 0)
 	}
-	for key, e := range o.eventual {
-		f.raiseKey(key, e.Version, committed && len(e.Payload) > 0)
+	for key := range o.eventual {
+		f.raiseKey(key, "", false)
 	}
 }
 

@@ -47,7 +47,7 @@ type entry struct {
 	plain  bool   // the bare payload is stored
 	format string // "" is envelope, or plain
 	loose  bool   // equal values have several texts, so that a row is found by other keys than its own
-	absent bool   // writes leave the key empty: strategy invalidate, eventual inserts, AFTER triggers
+	absent bool   // writes leave the key empty: strategy invalidate, eventual writes, AFTER triggers
 }
 
 // class is what a form gets by DESIGN's table.

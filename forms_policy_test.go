@@ -52,7 +52,7 @@ invalidate: ["{{P}}author:{author_id}:posts", "{{P}}author:{author_id}:count"]
 	},
 }
 
-// eventualFamily goes without fences: an INSERT leaves the key to its first reader.
+// eventualFamily goes without fences: a write leaves its keys to their first readers.
 var eventualFamily = &family{
 	name:  "eventual",
 	ddl:   `CREATE TABLE temps (id int PRIMARY KEY, name text UNIQUE, room int, c numeric)`,

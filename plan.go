@@ -74,7 +74,7 @@ type step struct {
 	inserted []parser.Inserted // into text, in order; not what stands at its end
 	hidden   int               // how many columns were spliced
 	view     bool
-	payloads bool // the captured row is the one that will be committed
+	payloads bool // are captured: the row is the one that will be committed, and they are stored
 	oldKeys  bool
 	size     *size          // actPrecise: whether it writes more rows than are kept
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
@@ -189,7 +189,7 @@ func (p *textPlan) bind(c *conn) *boundPlan {
 		return p.bindLike(p.model.bind(c), c)
 	}
 	b := &boundPlan{session: c.session, outdated: c.outdated, steps: make([]step, len(p.stmts))}
-	binder := binder{gen: c.gen, session: c.session, sql: p.sql, outdated: c.outdated || c.gen.degraded}
+	binder := binder{engine: c.engine, gen: c.gen, session: c.session, sql: p.sql, outdated: c.outdated || c.gen.degraded}
 	for i := range p.stmts {
 		b.steps[i] = binder.step(p.stmts[i])
 		if span := p.stmts[i].Span; len(p.stmts) == 1 && b.steps[i].action == actPrecise {

@@ -1,6 +1,9 @@
 package cachesync
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Result says what became of a fence's keys when it was applied.
 type Result struct {
@@ -51,17 +54,14 @@ func (f *Fence) Apply(ctx context.Context, entries map[string]Entry) Result {
 func (f *Fence) payload(h *heldKey, entries map[string]Entry) encoded {
 	entry, ok := entries[h.names.key]
 	if !ok || h.bare || len(entry.Payload) == 0 || !f.c.kept(h.from) {
-		return none("")
+		return none
 	}
 	return f.c.encode(h.names.key, entry)
 }
 
 // encode gives an invalid entry no payload, which is always safe, and reports
-// it. An invalid version is the empty one.
+// it.
 func (c *Client) encode(key string, entry Entry) encoded {
-	if entry.Version == "" && len(entry.Payload) == 0 {
-		return none("")
-	}
 	version, err := normalVersion(entry.Version)
 	if err == nil {
 		var e encoded
@@ -71,7 +71,7 @@ func (c *Client) encode(key string, entry Entry) encoded {
 	}
 	c.stats.InvalidEntries.Add(1)
 	c.report("an entry could not be encoded", &KeysError{Op: "encode", Keys: []string{key}, Err: err})
-	return none(version)
+	return none
 }
 
 func (c *Client) tally(answer string, result *Result) {
@@ -116,48 +116,6 @@ func (f *Fence) oweUnfenced(entries map[string]Entry, result *Result) {
 	f.c.report("a written key was not fenced", &KeysError{Op: "apply", Keys: strangers, Err: ErrUnfenced})
 }
 
-// ApplyCAS applies committed writes that had no fence (consistency: eventual):
-// an older written value is replaced, anything else becomes or stays absent.
-// What could not be applied is owed, as in Apply. It does not stop when the
-// context ends.
-func (c *Client) ApplyCAS(ctx context.Context, entries map[string]Entry) {
-	calls := make([]*call, 0, len(entries))
-	for key, entry := range entries {
-		names, ok := siblingsOf(key)
-		if !ok {
-			c.stats.Uncacheable.Add(1)
-			continue
-		}
-		e := c.encode(key, entry)
-		if c.expected(ctx, names).quarantined() {
-			e.payload = nil
-		}
-		if e.version == "" {
-			// Without a version nothing can be compared: the key goes.
-			calls = append(calls, invalidateCall(names, ""))
-			continue
-		}
-		calls = append(calls, applyCASCall(names, e))
-	}
-	c.run(context.WithoutCancel(ctx), calls...)
-	var failed []string
-	var failure error
-	for _, k := range calls {
-		switch answer, err := k.answer(); {
-		case err != nil:
-			failed, failure = append(failed, k.names.key), err
-			c.owe(k.names, tokens{})
-		case answer == "replaced":
-			c.stats.CASReplaced.Add(1)
-		default:
-			c.stats.CASOther.Add(1)
-		}
-	}
-	if failure != nil {
-		c.report("entries of a committed write are owed", &KeysError{Op: "apply", Keys: failed, Err: failure})
-	}
-}
-
 // Invalidate makes keys absent for somebody who holds no fence. A value whose
 // version is not older than the given one stays; the empty version spares
 // nothing. It may be called only when the change is visible to new snapshots
@@ -172,6 +130,17 @@ func (c *Client) Invalidate(ctx context.Context, keys []string, version string) 
 	}
 	_, err := c.invalidate(ctx, keys, version, 0)
 	return err
+}
+
+// InvalidateOrOwe makes keys of a committed write absent that no fence covers:
+// Invalidate, which spares nothing. What is not acknowledged is owed, as in Apply,
+// and reported. It does not stop when the context ends.
+func (c *Client) InvalidateOrOwe(ctx context.Context, keys []string) {
+	_, err := c.invalidate(context.WithoutCancel(ctx), keys, "", 0)
+	if failed, ok := errors.AsType[*KeysError](err); ok {
+		c.Owe(failed.Keys)
+		c.report("keys of a committed write are owed", failed)
+	}
 }
 
 // invalidate returns how many keys held anything. So many replicas must have what it did.

@@ -112,16 +112,14 @@ type encoded struct {
 	payload             []byte
 }
 
-// none is an entry without a payload; its version still counts for apply_cas.
-func none(version string) encoded {
-	return encoded{version: version, ttlMillis: 1}
-}
+// none is an entry without a payload.
+var none = encoded{ttlMillis: 1}
 
-// encode checks an entry and cuts it into pieces. Without a payload only the
-// version is kept. The version argument replaces the entry's own.
+// encode checks an entry and cuts it into pieces. Without a payload there is
+// nothing to check. The version argument replaces the entry's own.
 func (e Entry) encode(version string) (encoded, error) {
 	if len(e.Payload) == 0 {
-		return none(version), nil
+		return none, nil
 	}
 	schema := strings.ToLower(e.Schema)
 	switch {

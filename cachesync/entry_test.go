@@ -135,21 +135,16 @@ func TestInvalidEntriesBecomeAbsent(t *testing.T) {
 		"format":     func(e *Entry) { e.Format = 9 },
 	}
 	for name, spoil := range bad {
-		for _, apply := range []func(Entry){
-			func(e Entry) { mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: e}) },
-			func(e Entry) { c.ApplyCAS(t.Context(), map[string]Entry{key: e}) },
-		} {
-			reported = nil
-			mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(Envelope, "1", 3)})
-			e := entry(Envelope, "1", 5)
-			spoil(&e)
-			apply(e)
-			if got := look(t, c.rdb, key); got != "absent" {
-				t.Errorf("%s: then %s", name, got)
-			}
-			if len(reported) != 1 || !errors.Is(reported[0], ErrEntry) {
-				t.Errorf("%s: reported %v", name, reported)
-			}
+		reported = nil
+		store(t, c, key, entry(Envelope, "1", 3))
+		e := entry(Envelope, "1", 5)
+		spoil(&e)
+		mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: e})
+		if got := look(t, c.rdb, key); got != "absent" {
+			t.Errorf("%s: then %s", name, got)
+		}
+		if len(reported) != 1 || !errors.Is(reported[0], ErrEntry) {
+			t.Errorf("%s: reported %v", name, reported)
 		}
 	}
 	if err := c.Invalidate(t.Context(), []string{key}, "7"); !errors.Is(err, ErrEntry) {

@@ -168,7 +168,7 @@ func (x *turn) applyAll(i int) {
 			case p.kind == coarse && !x.off.unheardLiftSwept:
 				broken(n)
 				return
-			case p.kind == coarse, p.kind == eventual && x.off.casOwed, x.off.applyOwed:
+			case p.kind == coarse, p.kind == eventual && x.off.eventualOwed, x.off.applyOwed:
 			default:
 				n.p[i].owed |= 1 << u
 			}
@@ -184,12 +184,12 @@ func (x *turn) applyRequest(i int, u uint8) request {
 	case coarse:
 		return request{op: opAbort, unit: u, who: uint8(i), try: l.attempts(u)}
 	case eventual:
-		r = request{op: opCAS, unit: u, version: l.version, content: noContent}
+		return request{op: opInvalidate, unit: u}
 	}
 	if (!p.bare || x.off.sharedKeysBare) && l.bare&(1<<u) == 0 {
 		r.content = x.written(i, int(u))
 	}
-	if r.content == noContent && r.op == opApply {
+	if r.content == noContent {
 		r.version = 0
 	}
 	return r

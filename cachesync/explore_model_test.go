@@ -18,7 +18,7 @@ type kind uint8
 const (
 	lockFirst  kind = iota // UPDATE takes the row lock, fence, COMMIT, apply
 	fenceFirst             // fence, a statement that commits by itself, apply
-	eventual               // UPDATE, COMMIT, apply_cas
+	eventual               // UPDATE, COMMIT, invalidate
 	foreign                // a writer that knows nothing of the cache
 	coarse                 // UPDATE of rows that are not known: barrier, two walks, COMMIT, release
 	reader                 // lease, barrier, snapshot, fill, again and again
@@ -106,7 +106,7 @@ type clientRules struct {
 	followerWaits, sharedKeysBare, barrierLook, barrierBeforeSnapshot, secondWalk, barrierOverCommit,
 	refencedBare, askVisible, lostBarrierSwept bool
 	// The end of a write.
-	applyBeforeReturn, finishedBare, applyWaits, applyOwed, casOwed, absentTwice, lostBarrierSweptTwice, unheardLiftSwept bool
+	applyBeforeReturn, finishedBare, applyWaits, applyOwed, eventualOwed, absentTwice, lostBarrierSweptTwice, unheardLiftSwept bool
 	// Shared reads: what a flight's late comers may not take.
 	refusedFill, unfilledRow, sentFill, sentLease bool
 	// Reads of a standby.

@@ -15,7 +15,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 	t.Helper()
 	sources := map[string]string{
 		"head": headLua, "prelude": preludeLua, "fence": fenceLua, "renew": renewLua, "apply": applyLua, "abort": abortLua, "lease": leaseLua,
-		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "apply_cas": applyCASLua, "barrier": barrierLua,
+		"fill": fillLua, "release": releaseLua, "invalidate": invalidateLua, "barrier": barrierLua,
 	}
 	for _, m := range mutations {
 		if n := strings.Count(sources[m.file], m.old); n != 1 {
@@ -26,7 +26,7 @@ func mutants(t testing.TB, mutations []mutation) map[*script]*script {
 	found := make(map[*script]*script)
 	for name, s := range map[string]*script{
 		"fence": fenceScript, "renew": renewScript, "apply": applyScript, "abort": abortScript, "lease": leaseScript, "fill": fillScript,
-		"release": releaseScript, "invalidate": invalidateScript, "apply_cas": applyCASScript, "barrier": barrierScript,
+		"release": releaseScript, "invalidate": invalidateScript, "barrier": barrierScript,
 	} {
 		if source := compose(sources["head"], sources["prelude"], sources[name]); source != s.source {
 			found[s] = newBareScript(source)
@@ -81,11 +81,8 @@ var (
 	floorNotRaised    = mutation{"invalidate", "mark('floor', version)", "version = version"}
 	alwaysLeavesClean = mutation{"invalidate", "mark('dirty', '1')", "version = version"}
 	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
-	casStoresAbsent   = mutation{"apply_cas", "if redis.call('EXISTS', key) == 0 then return 'absent' end", "if redis.call('EXISTS', key) == 0 then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) return 'absent' end"}
-	casReplacesFill   = mutation{"apply_cas", "if had and had ~= string.rep('0', 24) then", "if had then"}
-	casSparesLease    = mutation{"apply_cas", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lease'", "return 'lease'"}
-	casLeavesClean    = mutation{"apply_cas", "mark('dirty', '1')", "state = state"}
-	casIgnoresOrder   = mutation{"apply_cas", "if not older(had, ARGV[3]) then return 'kept' end", ""}
+	valueSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if had then"}
+	noFirstInvalidate = mutation{"invalidate", "if version == '' and redis.call('EXISTS', ctl, pointer) == 0 then", "if false then"}
 	// Lines of the first parts, for what is met nearly always.
 	firstFillUnheeding       = mutation{"fill", "held() == ARGV[1] and ", ""}
 	firstLeaseUnheeding      = mutation{"lease", "redis.call('EXISTS', key, ctl, meta, pointer)", "redis.call('EXISTS', key, meta, pointer)"}
@@ -140,12 +137,9 @@ var brokenRules = []brokenRule{
 	inScript("a follower that spares leases", "foreign writer with follower", leaseSpared),
 	inScript("a follower that ignores fences", "foreign writer with follower", floorNotRaised),
 	inScript("a follower that spares older values", "foreign writer with follower", olderSpared),
-	inScript("apply_cas that stores where the key is absent", "eventual", casStoresAbsent),
-	inScript("the same, seen by strict writers", "eventual and strict, late requests", casStoresAbsent),
-	inScript("apply_cas that replaces a fill", "eventual", casReplacesFill),
-	inScript("apply_cas that spares leases", "eventual", casSparesLease),
-	inScript("apply_cas that leaves fences clean", "eventual and strict", casLeavesClean),
-	inScript("apply_cas that ignores the order of versions", "eventual and strict", casIgnoresOrder),
+	inScript("an eventual writer that spares values", "eventual", valueSpared, noFirstInvalidate),
+	inScript("an eventual writer that spares leases", "eventual", leaseSpared),
+	inScript("an eventual writer that leaves fences clean", "eventual and strict", alwaysLeavesClean),
 	inClient("the barrier is not looked at", "coarse and precise", clientRules{barrierLook: true}),
 	inClient("the barrier is looked at after the snapshot", "coarse and precise", clientRules{barrierBeforeSnapshot: true}),
 	inScript("a barrier that is not seen", "coarse and precise", barrierUnseen),
@@ -165,7 +159,7 @@ var brokenRules = []brokenRule{
 	inClient("in doubt: apply with payload what is only known to be over", "in doubt, asking", clientRules{finishedBare: true}),
 	inClient("in doubt, eventual: made absent once only", "eventual", clientRules{absentTwice: true}),
 	inClient("an unanswered apply is not owed", "fences vanish, late requests", clientRules{applyOwed: true}),
-	inClient("eventual: an unanswered step is not owed", "eventual, late requests", clientRules{casOwed: true}),
+	inClient("eventual: an unanswered step is not owed", "eventual, late requests", clientRules{eventualOwed: true}),
 	inClient("a lost barrier is walked for once only", "coarse, fences vanish", clientRules{lostBarrierSweptTwice: true}),
 	inClient("an unheard lift is not made good", "coarse, fences vanish, late requests", clientRules{unheardLiftSwept: true}),
 }

@@ -50,14 +50,13 @@ const (
 	opFill
 	opRelease
 	opInvalidate
-	opCAS
 	opBarrier
 	opLeaseNew // a lease of a reader to whom any value is too old
 	opDelete   // a walk that met a key's own name
 	ops
 )
 
-var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "apply_cas", "barrier", "lease_new", "del"}
+var opNames = [ops]string{"fence", "renew", "apply", "abort", "lease", "fill", "release", "invalidate", "barrier", "lease_new", "del"}
 
 // result is what a script answered and what it left.
 type result struct {
@@ -119,7 +118,7 @@ func newMachine(t testing.TB, server *testenv.RedisServer, format Format, mutati
 	}
 	m.intern(nil)
 	for _, s := range []*script{
-		fenceScript, renewScript, applyScript, abortScript, leaseScript, fillScript, releaseScript, invalidateScript, applyCASScript, barrierScript,
+		fenceScript, renewScript, applyScript, abortScript, leaseScript, fillScript, releaseScript, invalidateScript, barrierScript,
 	} {
 		if err := rdb.ScriptLoad(context.Background(), m.script(s).source).Err(); err != nil {
 			t.Fatal(err)
@@ -195,7 +194,7 @@ func (m *machine) command(r request, names siblings) []any {
 // mustBeReadable fails the test where a script says that there is a value, and a reader gets none or another: what no
 // reader gets is never judged, so that the properties would hold of it whatever it is.
 func (m *machine) mustBeReadable(r request, before unitID, res result) {
-	stored := r.op == opApply && res.answer == "stored" || r.op == opFill && res.answer == "1" || r.op == opCAS && res.answer == "replaced"
+	stored := r.op == opApply && res.answer == "stored" || r.op == opFill && res.answer == "1"
 	if got := m.contents(res.after); stored && got != int(r.content) {
 		m.t.Fatalf("%s on %s: a reader gets %d", m.describe(r), m.show(before), got)
 	}
@@ -243,8 +242,6 @@ func (m *machine) call(r request) *call {
 			v = version(int(r.version))
 		}
 		k = invalidateCall(m.names, v)
-	case opCAS:
-		k = applyCASCall(m.names, m.payload(r, version(int(r.version))))
 	case opBarrier:
 		k = barrierCall(m.names)
 	}
@@ -274,7 +271,7 @@ func tried(r request) *tokens {
 
 func (m *machine) payload(r request, v string) encoded {
 	if r.content == noContent {
-		return none(v)
+		return none
 	}
 	e, err := Entry{
 		Payload: fmt.Appendf(nil, `{"content":%d}`, r.content), Version: v, Schema: testSchema, TTL: valueTicks * tickLength, Format: m.format,
@@ -357,7 +354,7 @@ func (m *machine) describe(r request) string {
 		}
 	}
 	switch r.op {
-	case opApply, opCAS, opFill:
+	case opApply, opFill:
 		payload := "none"
 		if r.content != noContent {
 			payload = contentName(int(r.content))

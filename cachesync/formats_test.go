@@ -67,14 +67,14 @@ func TestEveryFormatIsEndedFromEveryOther(t *testing.T) {
 	ctx := t.Context()
 	ends := map[string]func(key string, to Format){
 		"fence":  func(key string, to Format) { mustFence(t, c, key).Abort(ctx) },
-		"lost":   func(key string, to Format) { c.run(ctx, applyCall(namesOf(t, key), &tokens{own: "gone"}, none(""))) },
+		"lost":   func(key string, to Format) { c.run(ctx, applyCall(namesOf(t, key), &tokens{own: "gone"}, none)) },
 		"reader": func(key string, to Format) { c.Lease(ctx, key, to, testSchema) },
 		"invalidate": func(key string, to Format) {
 			c.Invalidate(ctx, []string{key}, version(9))
 		},
 		"owe":          func(key string, to Format) { c.Owe([]string{key}); c.WaitOwed(ctx) },
 		"sweep":        func(key string, to Format) { c.Sweep(ctx, []string{key}) },
-		"eventual":     func(key string, to Format) { c.ApplyCAS(ctx, map[string]Entry{key: {Version: version(9)}}) },
+		"eventual":     func(key string, to Format) { c.InvalidateOrOwe(ctx, []string{key}) },
 		"other schema": func(key string, to Format) { c.Lease(ctx, key, to, foreignSchema) },
 	}
 	for name, end := range ends {
@@ -107,7 +107,7 @@ func namesOf(t *testing.T, key string) siblings {
 }
 
 // Each way to store a value in a new format must take the one in the old
-// format away, and must mind its version.
+// format away.
 func TestEveryFormatIsReplacedFromEveryOther(t *testing.T) {
 	c, prefix := shared(t)
 	ctx := t.Context()
@@ -119,9 +119,8 @@ func TestEveryFormatIsReplacedFromEveryOther(t *testing.T) {
 				do                   func()
 			}{
 				{"write", "value 5", "5", func() { store(t, c, key, entry(to, "5", 5)) }},
-				{"older eventual write in the old format", "value 5", "5", func() { c.ApplyCAS(ctx, map[string]Entry{key: entry(from, "3", 3)}) }},
-				{"newer eventual write in the old format", "value 7", "", func() { c.ApplyCAS(ctx, map[string]Entry{key: entry(from, "7", 7)}) }},
-				{"newer eventual write in the new format", "value 9", "9", func() { c.ApplyCAS(ctx, map[string]Entry{key: entry(to, "9", 9)}) }},
+				{"write in the old format", "value 7", "", func() { store(t, c, key, entry(from, "7", 7)) }},
+				{"write in the new format again", "value 9", "9", func() { store(t, c, key, entry(to, "9", 9)) }},
 				{"fill in the old format", "fill", "", func() { mustFence(t, c, key).Abort(ctx); fill(t, c, key, entry(from, "0", 0)) }},
 				{"fill in the new format", "fill", "1", func() {
 					if from == to {
@@ -218,10 +217,11 @@ func TestOthersPointersAreSpared(t *testing.T) {
 		c.rdb.Set(ctx, names.pointer, theirs, time.Hour)
 		for _, format := range []Format{Envelope, Plain, Hash} {
 			store(t, c, key, entry(format, "1", 5))
-			c.ApplyCAS(ctx, map[string]Entry{key: entry(format, "1", 6)})
+			c.InvalidateOrOwe(ctx, []string{key})
+			store(t, c, key, entry(format, "1", 6))
 			mustFence(t, c, key).Abort(ctx)
 			fill(t, c, key, entry(format, "1", 0))
-			c.run(ctx, applyCall(names, &tokens{own: "gone"}, none("")))
+			c.run(ctx, applyCall(names, &tokens{own: "gone"}, none))
 			if _, err := c.Sweep(ctx, []string{key}); err != nil {
 				t.Fatal(err)
 			}
@@ -264,8 +264,9 @@ func TestVersionKeysNeverChange(t *testing.T) {
 		payload := fmt.Sprint(i)
 		store(t, c, key, entry(Versioned, "w"+payload, 2*i+1))
 		note("w" + payload)
-		c.ApplyCAS(ctx, map[string]Entry{key: entry(Versioned, "e"+payload, 2*i+2)})
-		note("e" + payload)
+		store(t, c, key, entry(Versioned, "x"+payload, 2*i+2))
+		note("x" + payload)
+		c.InvalidateOrOwe(ctx, []string{key})
 		if _, err := c.Sweep(ctx, []string{key}); err != nil {
 			t.Fatal(err)
 		}

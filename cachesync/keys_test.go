@@ -77,7 +77,7 @@ func TestKeysWithoutSiblingsAreNeverCached(t *testing.T) {
 		if r := f.Apply(ctx, map[string]Entry{key: entry(Envelope, "1", 5)}); r.Stored+r.Lost+len(r.Owed) != 0 {
 			t.Errorf("%q: %+v", key, r)
 		}
-		c.ApplyCAS(ctx, map[string]Entry{key: entry(Envelope, "1", 5)})
+		c.InvalidateOrOwe(ctx, []string{key})
 		c.Owe([]string{key})
 		if lease, err := c.Lease(ctx, key, Envelope, testSchema); lease.State != LeaseBypass || err != nil {
 			t.Errorf("%q: %+v, %v", key, lease, err)

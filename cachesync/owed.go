@@ -276,7 +276,7 @@ func (c *Client) settleKeys(debts []debt) (all bool) {
 		if len(d.tokens) == 0 {
 			calls[i] = invalidateCall(d.names, "")
 		} else {
-			calls[i] = applyCall(d.names, &tokens{d.tokens[0], d.tokens[1:]}, none(""))
+			calls[i] = applyCall(d.names, &tokens{d.tokens[0], d.tokens[1:]}, none)
 		}
 	}
 	c.run(c.ctx, calls...)

@@ -94,6 +94,69 @@ func TestApplyDuringAnOutageIsOwed(t *testing.T) {
 	}
 }
 
+// What nobody has fenced is served until it is made absent: that must not depend on the caller's
+// context, and where Redis cannot be told now it must be later, and somebody must hear of it.
+func TestInvalidateOrOwe(t *testing.T) {
+	server := testenv.NewRedis(t)
+	proxy := testenv.ProxyURL(t, server.URL)
+	direct := dial(t, server.URL)
+	var mu sync.Mutex // guards reported
+	var reported []error
+	c := newTestClient(t, dial(t, proxy.URL), Options{Deadline: time.Second, OnError: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		reported = append(reported, err)
+	}})
+	keys := []string{"k1", "k2", "k3"}
+	old := func() {
+		for _, key := range keys {
+			direct.Set(t.Context(), key, "an old value", time.Hour)
+		}
+	}
+	absent := func(when string) {
+		t.Helper()
+		for _, key := range keys {
+			if got := look(t, direct, key); got != "absent" {
+				t.Errorf("%s: %s is %s", when, key, got)
+			}
+		}
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	old()
+	c.InvalidateOrOwe(gone, keys)
+	absent("with a context that has ended")
+	if s := c.Stats(); s.Invalidations != 3 || s.OwedTotal != 0 {
+		t.Errorf("%d are counted and %d owed, want 3 and none", s.Invalidations, s.OwedTotal)
+	}
+
+	old()
+	proxy.Pause()
+	c.InvalidateOrOwe(t.Context(), keys)
+	for _, key := range keys {
+		if !c.Owes(key) {
+			t.Errorf("%s is not owed", key)
+		}
+	}
+	proxy.Cut()
+	proxy.Resume()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.WaitOwed(ctx); err != nil {
+		t.Fatal(err)
+	}
+	absent("once Redis answers")
+	mu.Lock()
+	defer mu.Unlock()
+	var failed *KeysError
+	if len(reported) != 1 || !errors.As(reported[0], &failed) || len(failed.Keys) != 3 || !errors.Is(failed, ErrUnavailable) {
+		t.Errorf("reported %v", reported)
+	}
+	if s := c.Stats(); s.Invalidations != 3 {
+		t.Errorf("%d invalidations are counted, of which 3 were not acknowledged", s.Invalidations)
+	}
+}
+
 // A dead Redis must not add its deadline to every write, and must be used again
 // by itself when it is back: what is owed then reaches it.
 func TestBreakerAndRecovery(t *testing.T) {
@@ -110,7 +173,7 @@ func TestBreakerAndRecovery(t *testing.T) {
 	}
 	eventually(t, "the breaker opens", opened)
 	c.Owe([]string{"k", "k2", "k"})
-	c.ApplyCAS(t.Context(), map[string]Entry{"k3": entry(Envelope, "1", 5)})
+	c.InvalidateOrOwe(t.Context(), []string{"k3"})
 	c.OweSweep("barrier", []string{"user:*"})
 	if n := c.Owed(); n != 4 {
 		t.Errorf("%d owed, want 3 keys and a sweep", n)

@@ -33,8 +33,6 @@ var (
 	releaseLua string
 	//go:embed lua/invalidate.lua
 	invalidateLua string
-	//go:embed lua/apply_cas.lua
-	applyCASLua string
 	//go:embed lua/barrier.lua
 	barrierLua string
 	//go:embed lua/follow.lua
@@ -78,7 +76,6 @@ var (
 	fillScript       = newScript(fillLua)
 	releaseScript    = newScript(releaseLua)
 	invalidateScript = newScript(invalidateLua)
-	applyCASScript   = newScript(applyCASLua)
 	barrierScript    = newScript(barrierLua)
 	followScript     = newBareScript(followLua)
 )
@@ -241,11 +238,6 @@ func releaseCall(names siblings, nonce string) *call {
 // invalidateCall spares nothing where the version is empty.
 func invalidateCall(names siblings, version string) *call {
 	return invalidateScript.on(names, version)
-}
-
-func applyCASCall(names siblings, e encoded) *call {
-	k := applyCASScript.on(names, e.format.String(), e.ttlMillis, e.version, e.head, e.tail, e.payload)
-	return k.holds(e, func() string { return names.version(e.version) })
 }
 
 func barrierCall(names siblings) *call {

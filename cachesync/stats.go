@@ -20,9 +20,6 @@ type Stats struct {
 	Renewals      int64 // tokens extended
 	Refenced      int64 // tokens found gone by a renewal and replaced
 
-	CASReplaced int64 // eventual writes that replaced an older value
-	CASOther    int64 // eventual writes that left the key absent or as it was
-
 	Hits               int64
 	Misses             int64
 	LeasesGranted      int64
@@ -38,7 +35,7 @@ type Stats struct {
 	Untrusted          int64 // servers that answer again and may not be served from yet, now
 	Ages               Ages  // of the values that were served
 	ForeignKeys        int64 // leases refused: the key holds another Redis type that is not ours
-	Invalidations      int64
+	Invalidations      int64 // made absent without a fence: by eventual writes, sweeps, audits and the outbox
 	Sweeps             int64 // sweeps, both passes done
 	SweptKeys          int64
 	Owed               int64 // keys and sweeps owed now
@@ -57,7 +54,6 @@ type counters struct {
 	Stored, Held, Dropped, Lost          atomic.Int64
 	Aborts, AbortFailures                atomic.Int64
 	Renewals, Refenced                   atomic.Int64
-	CASReplaced, CASOther                atomic.Int64
 	Hits, Misses                         atomic.Int64
 	LeasesGranted, LeasesBypassed        atomic.Int64
 	Fills, FillRefusals                  atomic.Int64
@@ -80,7 +76,6 @@ func (c *Client) Stats() Stats {
 		Stored: s.Stored.Load(), Held: s.Held.Load(), Dropped: s.Dropped.Load(), Lost: s.Lost.Load(),
 		Aborts: s.Aborts.Load(), AbortFailures: s.AbortFailures.Load(),
 		Renewals: s.Renewals.Load(), Refenced: s.Refenced.Load(),
-		CASReplaced: s.CASReplaced.Load(), CASOther: s.CASOther.Load(),
 		Hits: s.Hits.Load(), Misses: s.Misses.Load(),
 		LeasesGranted: s.LeasesGranted.Load(), LeasesBypassed: s.LeasesBypassed.Load(),
 		Fills: s.Fills.Load(), FillRefusals: s.FillRefusals.Load(),

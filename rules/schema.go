@@ -28,7 +28,8 @@ type File struct {
 	// Keys that other rows share: any change of a row makes them absent.
 	Invalidate []string `json:"invalidate,omitempty" jsonschema:"uniqueItems=true"`
 	// strict waits for fences before a commit, so that no reader ever sees an older
-	// value; eventual saves that round trip and compares versions afterwards.
+	// value; eventual saves that round trip: writes make entries absent after their
+	// commit, and readers may get the old row until then.
 	Consistency string `json:"consistency,omitempty" jsonschema:"enum=strict,enum=eventual,default=strict"`
 	// sync: a write returns when Redis has what it committed. async: it returns after the
 	// commit, and Redis is told behind it; until then the fence keeps readers on the

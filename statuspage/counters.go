@@ -43,7 +43,7 @@ func histogramCounters(h wtcache.Histogram) map[string]any {
 	return map[string]any{"bounds_seconds": h.Bounds, "counts": h.Counts, "sum_seconds": h.Sum, "count": h.Count}
 }
 
-// snake turns "PollFailures" into "poll_failures" and "CASReplaced" into "cas_replaced".
+// snake turns "PollFailures" into "poll_failures" and "TTLMissing" into "ttl_missing".
 func snake(name string) string {
 	var b strings.Builder
 	letters := []rune(name)

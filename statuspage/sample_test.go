@@ -127,7 +127,7 @@ func TestFormats(t *testing.T) {
 	if got := percent(0.9999); got != "99.9 %" {
 		t.Errorf("0.9999 is shown as %q: 100 %% is for all", got)
 	}
-	if got := snake("CASReplaced") + snake("PollFailures") + snake("WriteTimes"); got != "cas_replacedpoll_failureswrite_times" {
+	if got := snake("TTLMissing") + snake("PollFailures") + snake("WriteTimes"); got != "ttl_missingpoll_failureswrite_times" {
 		t.Errorf("names are %q", got)
 	}
 }

@@ -157,18 +157,18 @@ func (w watcher) operation(cmd redis.Cmder, err error) (o operation, ok bool) {
 }
 
 // listed are the scripts that change what readers see.
-var listed = map[string]bool{"fence": true, "apply": true, "abort": true, "apply_cas": true, "invalidate": true, "fill": true}
+var listed = map[string]bool{"fence": true, "apply": true, "abort": true, "invalidate": true, "fill": true}
 
 // outcome adds what a script answered.
 func (w watcher) outcome(o *operation, answer string) {
 	switch {
-	case o.verb == "apply" && answer == "stored", o.verb == "apply_cas" && answer == "replaced", o.verb == "fill" && answer == "1":
+	case o.verb == "apply" && answer == "stored", o.verb == "fill" && answer == "1":
 		o.payload, _ = w.log.inspect(o.key)
 	case o.verb == "apply" && answer == "dropped":
 		o.note = "absent"
 	case o.verb == "fill":
 		o.note = "refused"
-	case o.verb == "apply", o.verb == "apply_cas", o.verb == "invalidate" && answer != "deleted":
+	case o.verb == "apply", o.verb == "invalidate" && answer != "deleted":
 		o.note = answer
 	}
 }

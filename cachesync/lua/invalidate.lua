@@ -1,5 +1,5 @@
--- invalidate makes the key absent for somebody who holds no fence: the follower, the
--- outbox, a debt, a sweep.
+-- invalidate makes the key absent for somebody who holds no fence: an eventual write, the
+-- follower, the outbox, a debt, a sweep.
 --
 -- KEYS    -> key, control key, meta sibling, pointer
 -- ARGV[1] -> version: spares a value that is not older; empty spares nothing

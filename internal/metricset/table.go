@@ -101,10 +101,9 @@ var protocol = []Metric{
 	split("wtcache.applies", "{key}", "Fenced keys after their commit: stored, held by other writers, dropped without a value, or the fence was lost", "result", func(s stats) []Point {
 		return []Point{part("stored", s.Redis.Stored), part("held", s.Redis.Held), part("dropped", s.Redis.Dropped), part("lost", s.Redis.Lost)}
 	}),
-	split("wtcache.stale_writes_skipped", "{key}", "Values that were not stored because a newer one may be on its way or there: of readers, of strict and of eventual writers", "writer", func(s stats) []Point {
-		return []Point{part("reader", s.Redis.FillRefusals), part("strict", s.Redis.Held+s.Redis.Lost), part("eventual", s.Redis.CASOther)}
+	split("wtcache.stale_writes_skipped", "{key}", "Values that were not stored because a newer one may be on its way or there: of readers and of strict writers", "writer", func(s stats) []Point {
+		return []Point{part("reader", s.Redis.FillRefusals), part("strict", s.Redis.Held+s.Redis.Lost)}
 	}),
-	counter("wtcache.eventual_stores", "{key}", "Values that eventual writes replaced by newer ones", func(s stats) int64 { return s.Redis.CASReplaced }),
 	split("wtcache.aborts", "{key}", "Fences given back after a rollback, or left to expire because Redis could not be told", "result", func(s stats) []Point {
 		return []Point{part("released", s.Redis.Aborts), part("left", s.Redis.AbortFailures)}
 	}),
@@ -137,7 +136,7 @@ var protocol = []Metric{
 	counter("wtcache.owed_retries", "{try}", "Tries to settle what is owed in memory", func(s stats) int64 { return s.Redis.Retries }),
 	counter("wtcache.owed_degraded", "{key}", "Owed keys that were exchanged for a sweep, since there were too many", func(s stats) int64 { return s.Redis.OwedDegraded }),
 	counter("wtcache.owed_handed_over", "{key}", "Owed keys and sweeps that the outbox has taken", func(s stats) int64 { return s.Redis.OwedHandedOver }),
-	counter("wtcache.invalidations", "{key}", "Keys that were made absent without a fence", func(s stats) int64 { return s.Redis.Invalidations }),
+	counter("wtcache.invalidations", "{key}", "Keys that were made absent without a fence: by eventual writes, sweeps, audits and the outbox", func(s stats) int64 { return s.Redis.Invalidations }),
 	counter("wtcache.sweeps", "{sweep}", "Walks of the keyspace that made every entry of a rule absent", func(s stats) int64 { return s.Redis.Sweeps }),
 	counter("wtcache.swept_keys", "{key}", "Keys that sweeps met", func(s stats) int64 { return s.Redis.SweptKeys }),
 	counter("wtcache.uncacheable_keys", "{key}", "Keys that cannot be cached because of their braces", func(s stats) int64 { return s.Redis.Uncacheable }),
