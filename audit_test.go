@@ -488,13 +488,21 @@ func TestInspect(t *testing.T) {
 			t.Errorf("a key of no rule: %+v, %v", i, err)
 		}
 		control := strings.TrimSuffix(metaOf(a.key(5)), ":wtm") + ":wt"
-		a.rdb.HSet(t.Context(), control, "t:TOKEN", time.Now().Add(20*time.Second).UnixMilli(), "t:OLD", 1, "dirty", 1)
-		a.rdb.PExpire(t.Context(), control, 20*time.Second)
-		if i = look(5, wtcache.InspectOptions{}); len(i.FenceSeconds) != 1 || !i.FenceDirty || i.Served || i.FenceSeconds[0] < 1 {
-			t.Errorf("%s: a fenced key: %+v", format, i)
-		}
-		if r := a.audit(wtcache.AuditOptions{Rows: -1}); r.Total.Fenced != 1 {
-			t.Errorf("%s: an audit of a fenced key: %+v", format, r.Total)
+		for dirty, put := range []func(){
+			func() { a.rdb.Set(t.Context(), control, "f:TOKEN", 20*time.Second) }, // the short form
+			func() {
+				a.rdb.Del(t.Context(), control)
+				a.rdb.HSet(t.Context(), control, "t:TOKEN", time.Now().Add(20*time.Second).UnixMilli(), "t:OLD", 1, "dirty", 1)
+				a.rdb.PExpire(t.Context(), control, 20*time.Second)
+			},
+		} {
+			put()
+			if i = look(5, wtcache.InspectOptions{}); len(i.FenceSeconds) != 1 || i.FenceDirty != (dirty == 1) || i.Served || i.FenceSeconds[0] < 1 {
+				t.Errorf("%s: a fenced key: %+v", format, i)
+			}
+			if r := a.audit(wtcache.AuditOptions{Rows: -1}); r.Total.Fenced != 1 {
+				t.Errorf("%s: an audit of a fenced key: %+v", format, r.Total)
+			}
 		}
 	}
 }

@@ -284,7 +284,7 @@ func (p *pacer) wait(ctx context.Context, rows int) error {
 const roomEvery = 100 * time.Millisecond
 
 // room is an error where Redis uses more memory than it may. It has to be looked at: a script that has deleted something, as
-// those of leases and fills do, is no longer told that there is no room.
+// that of fills does, is no longer told that there is no room.
 // Source: scriptVerifyOOM in Redis' src/script.c
 func (p *pacer) room(ctx context.Context) error {
 	p.mu.Lock()

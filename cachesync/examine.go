@@ -44,8 +44,12 @@ if type(name) == 'string' then
 end
 local control = kind(ctl)
 if control == 'string' then
-  local fence = string.sub(redis.pcall('GETRANGE', ctl, 0, 1), 1, 2) == 'f:'
-  put(fence and 'token' or 'lease', redis.pcall('PTTL', ctl))
+  local text, left = redis.pcall('GETRANGE', ctl, 0, 1), redis.pcall('PTTL', ctl)
+  if text == 'f:' then
+    if type(left) == 'number' and left > 0 then put('token', left) end
+  elseif type(text) == 'string' then
+    put('lease', left)
+  end
 end
 if control == 'hash' then
   local fields = redis.pcall('HGETALL', ctl)

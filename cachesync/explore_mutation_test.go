@@ -53,19 +53,19 @@ func (b brokenRule) inEnvelopes() brokenRule {
 
 // Lines of the scripts that keep a rule. Where a rule is a line's, the line is replaced.
 var (
-	fenceSparesLease  = mutation{"fence", "if state ~= 'fence' then", "if state == 'lease' then return 1 end\nif state ~= 'fence' then"}
-	fenceSparesValue  = mutation{"fence", "remove()\nif state", "if state"}
+	fenceSparesLease  = mutation{"fence", "else\n  redis.call('SET', ctl", "elseif state == 'none' then\n  redis.call('SET', ctl"}
+	fenceSparesValue  = mutation{"fence", "remove()\nreturn", "return"}
 	soleSparesValue   = mutation{"fence", "redis.call('DEL', key, meta)\n", ""}
 	soleReplaces      = mutation{"fence", "'NX', 'PX'", "'PX'"}
-	fenceShortLife    = mutation{"fence", "redis.call('PEXPIREAT', ctl, ms(longest))", ""}
-	fenceLeavesClean  = mutation{"fence", "mark('dirty', '1')\n", ""}
+	fenceShortLife    = mutation{"fence", "if expiry > longest then longest = expiry end", ""}
+	fenceLeavesClean  = mutation{"fence", ", 'dirty', '1')", ")"}
 	expiredLeaveClean = mutation{"prelude", "redis.call('HSET', ctl, 'dirty', '1')\n    marks.dirty = '1'", ""}
 	floorUnheeded     = mutation{"apply", "or marks.floor and older(ARGV[3], marks.floor)", ""}
 	lostKeeps         = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "return 'lost'"}
 	lostStores        = mutation{"apply", "redis.call('DEL', key, meta, ctl)\n  unpoint()\n  return 'lost'", "if ARGV[6] ~= '' then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end\n  return 'lost'"}
 	ownTokenUnheeded  = mutation{"apply", "local dirty = own == 0 or ARGV[6] == ''", "local dirty = ARGV[6] == ''"}
 	heldStores        = mutation{"apply", "  return 'held'", "  if not dirty then store(ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]) end return 'held'"}
-	bareLeavesClean   = mutation{"apply", "if dirty then mark('dirty', '1') end", ""}
+	bareLeavesClean   = mutation{"apply", "if dirty then mark(longest, 'dirty', '1') end", ""}
 	soleUnheeded      = mutation{"apply", "if held() == 'f:' .. ARGV[7] and (", "if ("}
 	soleTakenForLease = mutation{"prelude", "elseif string.sub(text, 1, 2) == 'f:' then", "elseif false then"}
 	fillUnderOthers   = mutation{"fill", "if control() ~= 'lease' or redis.call('GET', ctl) ~= ARGV[1] then return 0 end", "if control() ~= 'lease' then return 0 end"}
@@ -78,11 +78,11 @@ var (
 	abortOwnAlone     = mutation{"abort", "for i = 1, #ARGV do", "for i = 1, 1 do"}
 	lateStandsIn      = mutation{"abort", "if own == 0 then return 'gone' end", ""}
 	leaseSpared       = mutation{"invalidate", "if state == 'lease' then\n  redis.call('DEL', ctl)", "if state == 'lease' then"}
-	floorNotRaised    = mutation{"invalidate", "mark('floor', version)", "version = version"}
-	alwaysLeavesClean = mutation{"invalidate", "mark('dirty', '1')", "version = version"}
+	floorNotRaised    = mutation{"invalidate", "mark(longest, 'floor', version)", "version = version"}
+	alwaysLeavesClean = mutation{"invalidate", "mark(longest, 'dirty', '1')", "version = version"}
 	olderSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if not had then"}
 	valueSpared       = mutation{"invalidate", "if not had or older(had, version) then", "if had then"}
-	noFirstInvalidate = mutation{"invalidate", "if version == '' and redis.call('EXISTS', ctl, pointer) == 0 then", "if false then"}
+	noFirstInvalidate = mutation{"invalidate", "if ARGV[1] == '' and redis.call('EXISTS', ctl, pointer) == 0 then", "if false then"}
 	// Lines of the first parts, for what is met nearly always.
 	firstFillUnheeding       = mutation{"fill", "held() == ARGV[1] and ", ""}
 	firstLeaseUnheeding      = mutation{"lease", "redis.call('EXISTS', key, ctl, meta, pointer)", "redis.call('EXISTS', key, meta, pointer)"}
@@ -106,22 +106,22 @@ var brokenRules = []brokenRule{
 	inScript("a fence that leaves a lease alive", "two writers, two readers", fenceSparesLease),
 	inScript("a fence that does not delete the value", "two writers, two readers", fenceSparesValue, soleSparesValue),
 	inScript("a fence that takes the place of another", "two writers, two readers", soleReplaces),
-	inScript("a fence taken for a lease", "two writers, two readers", soleTakenForLease),
+	inScript("a fence in the short form taken for a lease", "two writers, two readers", soleTakenForLease),
 	inScript("a fence that finds another and stays clean", "two writers, two readers", fenceLeavesClean),
 	inScript("the control key's life not extended by later tokens", "lock first twice, killed twice", fenceShortLife),
 	inClient("tokens reused by a retry", "late requests", clientRules{freshTokens: true}),
 	inScript("fill under another's lease", "two writers, two readers", fillUnderOthers),
 	inScript("fill under no lease", "two writers, two readers", fillUnderNone),
-	inScript("fill that stores whatever stands there", "two writers, two readers", firstFillUnheeding).inEnvelopes(),
+	inScript("a first part of fill that stores whatever stands there", "two writers, two readers", firstFillUnheeding).inEnvelopes(),
 	inScript("a lease granted under a fence", "two writers, two readers", leaseUnderFence),
-	inScript("a lease granted without a look at the control key", "two writers, two readers", firstLeaseUnheeding),
-	inScript("invalidate without a look at the control key", "coarse and precise", firstInvalidateUnheeding),
-	inScript("abort that ends another's fence", "late requests", firstAbortUnheeding),
+	inScript("a first part of lease that does not look at the control key", "two writers, two readers", firstLeaseUnheeding),
+	inScript("a first part of invalidate that does not look at the control key", "coarse and precise", firstInvalidateUnheeding),
+	inScript("a first part of abort that ends another's fence", "late requests", firstAbortUnheeding),
 	inClient("snapshot before the lease", "two writers, two readers", clientRules{snapshotAfterLease: true}),
 	inClient("nonces reused by a retry", "late requests", clientRules{freshNonces: true}),
 	inClient("apply before COMMIT", "two writers, two readers", clientRules{commitBeforeApply: true}),
 	inScript("apply that stores where the key is absent", "late requests", lostStores),
-	inScript("apply that stores whatever stands there", "two writers, two readers", soleUnheeded).inEnvelopes(),
+	inScript("a first part of apply that stores whatever stands there", "two writers, two readers", soleUnheeded).inEnvelopes(),
 	inScript("apply that stores under another's token", "two writers, two readers", heldStores),
 	inScript("apply that does not need its own token", "fences vanish", ownTokenUnheeded),
 	inScript("apply without payload that leaves the fence clean", "fences vanish", bareLeavesClean),

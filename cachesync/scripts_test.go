@@ -343,3 +343,30 @@ func TestVersionsCompareAsHexDigits(t *testing.T) {
 		}
 	}
 }
+
+// A token's end may come while a script is at work on it. What the script sets then must end with it: a mark that
+// is left without a token and without a life would be there for ever.
+func TestMarksEndWithTheirFence(t *testing.T) {
+	c := newTestClient(t, dial(t, testenv.RealRedis(t)), Options{})
+	const life = "redis.call('PEXPIREAT', ctl, ms(ends))"
+	if strings.Count(preludeLua, life) != 1 {
+		t.Fatalf("%q is not found in prelude.lua", life)
+	}
+	passed := strings.Replace(preludeLua, life, "redis.call('PEXPIREAT', ctl, '1')", 1)
+	for name, body := range map[string]string{"apply 5": applyLua, "invalidate": invalidateLua, "invalidate 5": invalidateLua, "fence": fenceLua} {
+		for _, long := range []bool{false, true} {
+			names, _ := siblingsOf(testenv.KeyPrefix(t) + name)
+			s := &scene{t: t, c: c, names: names, format: Envelope}
+			states["other's fence"](s)
+			if long {
+				s.lengthen()
+			}
+			k := actions[name](s)
+			k.script = newBareScript(compose(headLua, passed, body))
+			s.do(k)
+			if left := look(t, c.rdb, names.key); left != "absent" {
+				t.Errorf("%s on a fence (long: %v) whose time has come leaves %q", name, long, left)
+			}
+		}
+	}
+}

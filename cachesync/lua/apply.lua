@@ -17,7 +17,7 @@ if held() == 'f:' .. ARGV[7] and (ARGV[1] == 'envelope' or ARGV[6] == '') then
   return 'stored'
 end
 -- prelude
-local state, live, _, marks = control()
+local state, live, longest, marks = control()
 if state ~= 'fence' then
   redis.call('DEL', key, meta, ctl)
   unpoint()
@@ -34,7 +34,7 @@ live = live - #mine
 local dirty = own == 0 or ARGV[6] == ''
 if live > 0 then
   for i = 1, #mine do redis.call('HDEL', ctl, mine[i]) end
-  if dirty then mark('dirty', '1') end
+  if dirty then mark(longest, 'dirty', '1') end
   return 'held'
 end
 remove(ctl)

@@ -10,14 +10,12 @@ if redis.call('EXISTS', pointer) == 0 and redis.call('SET', ctl, 'f:' .. ARGV[1]
 end
 -- prelude
 local state, live, longest = control()
-remove()
-if state ~= 'fence' then
+if state == 'fence' then
+  local expiry = now + tonumber(ARGV[2])
+  if expiry > longest then longest = expiry end
+  mark(longest, 't:' .. ARGV[1], ms(expiry), 'dirty', '1')
+else
   redis.call('SET', ctl, 'f:' .. ARGV[1], 'PX', ARGV[2])
-  return 1
 end
-local expiry = now + tonumber(ARGV[2])
-if expiry > longest then longest = expiry end
-mark('t:' .. ARGV[1], ms(expiry))
-mark('dirty', '1')
-redis.call('PEXPIREAT', ctl, ms(longest))
+remove()
 return live + 1

@@ -1,5 +1,5 @@
--- Shared head of every script. Each script has a first part, for the cases that are met nearly always,
--- which goes without prelude.lua: to define the functions in that costs more than most of them do.
+-- Shared head of every script. Most have a first part, for the cases that are met nearly always, which does what the
+-- rest would do, and goes without prelude.lua: each call would define the functions in that anew.
 --
 -- KEYS[1] -> the key
 -- KEYS[2] -> its control key: a lease, or a fence in one of two forms (see below)
@@ -27,8 +27,8 @@ local function ms(n)
   return string.format('%.0f', n)
 end
 
--- held gives the text of the control key: nil where that is a hash or is not there. GET would answer a hash with an
--- error, which Redis counts.
+-- held gives the text of the control key: false where that is no string or is not there. GET would answer a hash with
+-- an error, which Redis counts.
 local function held()
   return redis.call('MGET', ctl)[1]
 end

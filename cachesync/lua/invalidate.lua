@@ -5,14 +5,14 @@
 -- ARGV[1] -> version: spares a value that is not older; empty spares nothing
 -- Returns what was met: 'fence' (its floor is raised, or it is dirty), 'lease' (ended),
 -- 'deleted' or 'kept' (a value), 'absent'.
-local version = ARGV[1]
-if version == '' and redis.call('EXISTS', ctl, pointer) == 0 then
-  if redis.call('DEL', key, meta) == 0 then return 'absent' end
+if ARGV[1] == '' and redis.call('EXISTS', ctl, pointer) == 0 then
+  if redis.call('DEL', key) == 0 then return 'absent' end
+  redis.call('DEL', meta)
   return 'deleted'
 end
 -- prelude
-local answer = 'absent'
-local state, _, _, marks = control()
+local version, answer = ARGV[1], 'absent'
+local state, _, longest, marks = control()
 if pointed() or redis.call('EXISTS', key) == 1 then
   answer = 'kept'
   local had = version ~= '' and stored_version()
@@ -23,9 +23,9 @@ if pointed() or redis.call('EXISTS', key) == 1 then
 end
 if state == 'fence' then
   if version == '' then
-    mark('dirty', '1')
+    mark(longest, 'dirty', '1')
   elseif older(marks.floor or '', version) then
-    mark('floor', version)
+    mark(longest, 'floor', version)
   end
   return 'fence'
 end

@@ -48,15 +48,17 @@ local function control()
   return 'fence', live, longest, marks
 end
 
--- mark sets a field of a fence, which has the long form from then on.
-local function mark(name, value)
+-- mark sets fields of a fence, which has the long form from then on and lives until the given time. That is set last: it
+-- may have come by now, and whatever is set on a fence that has ended would live for ever.
+local function mark(ends, ...)
   if short then
     redis.call('DEL', ctl)
-    redis.call('HSET', ctl, short[1], ms(short[2]))
-    redis.call('PEXPIREAT', ctl, ms(short[2]))
+    redis.call('HSET', ctl, short[1], ms(short[2]), ...)
     short = nil
+  else
+    redis.call('HSET', ctl, ...)
   end
-  redis.call('HSET', ctl, name, value)
+  redis.call('PEXPIREAT', ctl, ms(ends))
 end
 
 -- older: does version a come before version b? Lua orders strings by the server's locale
