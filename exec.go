@@ -61,7 +61,10 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 	if st.action == actExecute {
 		st = c.executeStep(st)
 	}
-	st = c.sized(st, r)
+	st, err := c.sized(ctx, st, r)
+	if err != nil {
+		return response{}, err
+	}
 	defer c.noteSession(st)
 	if c.inTx() {
 		c.tx.blur(st.blurs)
