@@ -40,8 +40,10 @@ func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error
 		c.tx.underFloor(f)
 	}
 	if len(b.steps) == 1 {
-		res, err := c.runStep(ctx, &b.steps[0], r)
-		c.keepLarge(p, &b.steps[0])
+		st := &b.steps[0]
+		known := st.size.is()
+		res, err := c.runStep(ctx, st, r)
+		c.keepSized(p, st, known)
 		return res, err
 	}
 	return c.runScript(ctx, p, b, r)

@@ -102,15 +102,30 @@ func (c *conn) wrote(st *step, result driver.Result) {
 	}
 }
 
-// keepLarge keeps the plan of a text that has turned out to be large. One with constants in it is
-// otherwise kept only when it comes again, and would be forgotten together with what it did.
-func (c *conn) keepLarge(p *textPlan, st *step) {
-	if st.size == nil || st.size.known.Load() <= sizeSmall {
+// keepSized keeps the plan of a text of which something new has been learnt: that it is large, or that
+// it is not though it may have been. One with constants in it is otherwise kept only when it comes
+// again, and would be forgotten together with what it did.
+func (c *conn) keepSized(p *textPlan, st *step, before uint32) {
+	now := st.size.is()
+	if now == before || now == sizeSmall && !c.mayBeLarge(st) {
 		return
 	}
 	if _, kept := c.gen.plans.Get(p.sql); !kept {
 		c.gen.plans.Put(p.sql, p)
 	}
+}
+
+// mayBeLarge says that neither a step's text nor its table holds it to few rows.
+func (c *conn) mayBeLarge(st *step) bool {
+	return st.unsized && st.table.Rows >= int64(c.engine.cfg.MaxCapturedRows)
+}
+
+// is gives what is known; nothing of what has no size.
+func (s *size) is() uint32 {
+	if s == nil {
+		return sizeUnknown
+	}
+	return s.known.Load()
 }
 
 // note stores only what is new: the size is shared by all connections.
