@@ -23,7 +23,7 @@ const askSize = "EXPLAIN (FORMAT JSON) "
 // asksSize says whether the planner is asked about a step of unknown size. A statement that its
 // caller has prepared is not asked about: it is there to be run again.
 func (c *conn) asksSize(st *step, r request) bool {
-	return c.mayBeLarge(st) && c.direct(r) && !hasOptions(r.args) && !c.capturesNothing(st) && !c.pgx.IsClosed()
+	return c.engine.mayBeLarge(st) && c.direct(r) && !hasOptions(r.args) && !c.capturesNothing(st) && !c.pgx.IsClosed()
 }
 
 // expect asks the planner about a step. An error is the one that the statement itself would have had,

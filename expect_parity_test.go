@@ -13,7 +13,7 @@ func TestParityWherePlannerIsAsked(t *testing.T) {
 	for _, f := range []*family{
 		usersFamily("insert", insertForms), usersFamily("update", updateForms), usersFamily("update of keys", keyForms),
 		usersFamily("delete", deleteForms), usersFamily("script", scriptForms), usersFamily("errors", errorForms),
-		partitionsFamily, inheritanceFamily, viewsFamily, triggersFamily,
+		partitionsFamily, inheritanceFamily, viewsFamily, triggersFamily, securityFamily,
 	} {
 		for _, in := range []around{auto, committed} {
 			t.Run(f.name+"/"+string(in), func(t *testing.T) {

@@ -480,3 +480,30 @@ func cancelledWhileWaiting(t *testing.T, h *shelf, inTx bool, text string) error
 	cancel()
 	return <-done
 }
+
+// Whoever looks up what a statement will do is told that its size decides, and of which it does not.
+func TestExplainSaysThatTheSizeDecides(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, countedSetup())
+	x, err := wtcache.ExplainerOf(t.Context(), h.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"UPDATE crowd SET n = 1":                      true,
+		"DELETE FROM crowd WHERE n = 1":               true,
+		"INSERT INTO crowd (id) SELECT id FROM more":  true,
+		"UPDATE crowd SET n = 1 WHERE name = 'a'":     false,
+		"INSERT INTO crowd (id) VALUES (1)":           false,
+		"UPDATE crowd SET name = E'\\t' WHERE n = 1":  false,
+		"UPDATE crowd SET name = $$a$$ WHERE n <> $1": false,
+	} {
+		all, err := x.Explain(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(all[0].Why, "the planner is asked (EXPLAIN (FORMAT JSON))"); got != want || all[0].Class != wtcache.ClassPrecise {
+			t.Errorf("%s: %s, %s", text, all[0].Class, all[0].Why)
+		}
+	}
+}

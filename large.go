@@ -107,7 +107,7 @@ func (c *conn) wrote(st *step, result driver.Result) {
 // again, and would be forgotten together with what it did.
 func (c *conn) keepSized(p *textPlan, st *step, before uint32) {
 	now := st.size.is()
-	if now == before || now == sizeSmall && !c.mayBeLarge(st) {
+	if now == before || now == sizeSmall && !c.engine.mayBeLarge(st) {
 		return
 	}
 	if _, kept := c.gen.plans.Get(p.sql); !kept {
@@ -116,8 +116,8 @@ func (c *conn) keepSized(p *textPlan, st *step, before uint32) {
 }
 
 // mayBeLarge says that neither a step's text nor its table holds it to few rows.
-func (c *conn) mayBeLarge(st *step) bool {
-	return st.unsized && st.table.Rows >= int64(c.engine.cfg.MaxCapturedRows)
+func (e *engine) mayBeLarge(st *step) bool {
+	return st.unsized && st.table.Rows >= int64(e.cfg.MaxCapturedRows)
 }
 
 // is gives what is known; nothing of what has no size.
