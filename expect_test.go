@@ -472,11 +472,12 @@ func cancelledWhileWaiting(t *testing.T, h *shelf, inTx bool, text string) error
 		_, err := run.ExecContext(ctx, text)
 		done <- err
 	}()
-	for waiting := false; !waiting; {
+	eventually(t, "it waits", func() (waiting bool) {
 		if err := h.plain.QueryRow("SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'crowd'::regclass AND NOT granted)").Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
-	}
+		return waiting
+	})
 	cancel()
 	return <-done
 }

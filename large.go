@@ -81,11 +81,31 @@ func (c *conn) sized(ctx context.Context, st *step, r request) (*step, error) {
 // whole gives a step that captures none of its rows.
 func (c *conn) whole(st *step, reason string) *step {
 	whole := *st
-	whole.action, whole.reason, whole.table = actCoarse, reason, nil
+	whole.action, whole.reason, whole.table, whole.ahead = actCoarse, reason, nil, true
 	whole.coarse = appendTables(slices.Clone(st.coarse), st.table)
 	// No captured tableoid will tell if the name means another table than it did.
 	whole.coarse = appendTables(whole.coarse, c.gen.set.TablesByName(st.stmt.Target.Name)...)
 	return &whole
+}
+
+// sweepAhead deletes values while a large write runs that commits by itself: less is left for the sweep, which
+// comes before COMMIT and changes in nothing. It has ended when stop returns. In a transaction of the
+// caller's, which may be rolled back, it does nothing.
+//
+// Where replicas have to acknowledge what is deleted it is left to the sweep: that waits for what it has
+// deleted itself. So are rules whose writes go without fences.
+func (c *conn) sweepAhead(ctx context.Context, st *step) (stop func()) {
+	e := c.engine
+	if !st.ahead || e.sync.Down() || slices.ContainsFunc(st.coarse, func(t *rules.Table) bool { return t.Rule.WaitReplicas > 0 || e.eventual(t) }) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { e.sync.SweepAhead(ctx, globsOf(st.coarse...)) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // wrote takes note of how many rows a step wrote.

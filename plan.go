@@ -80,6 +80,7 @@ type step struct {
 	payloads bool // the captured row is the one that will be committed
 	oldKeys  bool
 	size     *size          // actPrecise: whether it writes more rows than are kept
+	ahead    bool           // actCoarse: it takes long, and what becomes absent may be deleted while it runs
 	unsized  bool           // actPrecise: its text may write any number of rows of the table
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
 	coarse   []*rules.Table // rules whose entries become absent
