@@ -1,6 +1,7 @@
 package wtcache
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"encoding/json"
@@ -26,27 +27,31 @@ func (c *conn) asksSize(st *step, r request) bool {
 	return c.engine.mayBeLarge(st) && c.direct(r) && !hasOptions(r.args) && !c.capturesNothing(st) && !c.pgx.IsClosed()
 }
 
-// expect asks the planner about a step. An error is the one that the statement itself would have had,
-// where it can have none any more: its transaction has failed, its connection is gone, it was cancelled.
-// After any other the statement is carried out as one of few rows, and not asked about again.
+// expect asks the planner about a step. It gives an error where the statement cannot be carried out any
+// more: its connection is gone, it was cancelled, its transaction has failed. That is the error which the
+// statement itself would have had. After any other the statement is carried out as one of few rows, and
+// not asked about again.
 func (c *conn) expect(ctx context.Context, st *step, r request) (known uint32, err error) {
 	c.engine.stats.sizesAsked.Add(1)
 	open, lead := c.inTx(), len(st.lead)
 	answer, err := c.askPlanner(ctx, r.sql[:lead]+askSize+r.sql[lead:], r.args)
-	known = sizeSmall
-	if err == nil && expectedRows(answer) > float64(c.engine.cfg.MaxCapturedRows) {
+	switch {
+	case err == nil && expectedRows(answer) > float64(c.engine.cfg.MaxCapturedRows):
 		known = sizeExpected
+	case err == nil:
+		known = sizeSmall
+	case c.pgx.IsClosed() && !open:
+		return sizeUnknown, c.undone(err)
+	case c.pgx.IsClosed(), cancelled(err):
+		return sizeUnknown, takeBack(err, r.sql[:lead], len(askSize))
+	default:
+		known = sizeSmall
 	}
 	if !st.size.known.CompareAndSwap(sizeUnknown, known) {
 		known = st.size.known.Load() // it ran on another connection meanwhile
 	}
-	switch {
-	case err == nil:
-		return known, nil
-	case c.pgx.IsClosed() && !open:
-		return known, c.undone(err)
-	case c.pgx.IsClosed(), c.txFailed(), cancelled(err):
-		return known, c.spliceFailed(takeBack(err, r.sql[:lead], len(askSize)))
+	if err != nil && c.txFailed() {
+		return sizeUnknown, c.spliceFailed(takeBack(err, r.sql[:lead], len(askSize)))
 	}
 	return known, nil
 }
@@ -71,7 +76,7 @@ func (c *conn) askPlanner(ctx context.Context, text string, args []driver.NamedV
 		if len(cells) == 1 {
 			answer = append(answer, cells[0]...)
 		}
-		return answer, errors.Join(err, rows.close())
+		return answer, cmp.Or(err, rows.close())
 	}
 	return c.askDescribed(ctx, text, bareValues(args))
 }
