@@ -86,7 +86,9 @@ func (e *engine) order(st *step) order {
 // lockFirst runs the statement in a transaction of ours.
 func (c *conn) lockFirst(ctx context.Context, st *step, r request) (response, error) {
 	c.engine.stats.lockFirst.Add(1)
+	stop := c.sweepAhead(ctx, st)
 	base, res, err := c.beginWrite(ctx, st, r)
+	stop()
 	crashPoint("written")
 	if err != nil {
 		if base != nil {

@@ -196,7 +196,7 @@ func (b *binder) precise(st *step, target rules.Target) {
 		b.coarse(st, b.written(s), "columns cannot be spliced in: "+err.Error())
 		return
 	}
-	st.action, st.size = actPrecise, new(size)
+	st.action, st.unsized = actPrecise, unsized(s, target)
 	switch {
 	case target.View:
 		st.unpinned = "it is written through a view"
@@ -207,6 +207,20 @@ func (b *binder) precise(st *step, target rules.Target) {
 	default:
 		st.pinned, st.unpinned = b.pinned(st, t)
 	}
+}
+
+// unsized says that nothing in a statement holds it to few rows.
+func unsized(s *parser.Statement, target rules.Target) bool {
+	switch {
+	case s.Kind == parser.KindInsert:
+		return s.Listed == 0
+	case target.View:
+		return true // its columns may have other names than the table's
+	}
+	return !target.Table.OneRow(func(column string) bool {
+		_, ok := pinOf(s, column)
+		return ok
+	})
 }
 
 // changesKeys says whether a row may have had other keys before the statement.

@@ -40,8 +40,10 @@ func (c *conn) run(ctx context.Context, p *textPlan, r request) (response, error
 		c.tx.underFloor(f)
 	}
 	if len(b.steps) == 1 {
-		res, err := c.runStep(ctx, &b.steps[0], r)
-		c.keepLarge(p, &b.steps[0])
+		st := &b.steps[0]
+		known := st.size.is()
+		res, err := c.runStep(ctx, st, r)
+		c.keepSized(p, st, known)
 		return res, err
 	}
 	return c.runScript(ctx, p, b, r)
@@ -61,7 +63,10 @@ func (c *conn) runStep(ctx context.Context, st *step, r request) (response, erro
 	if st.action == actExecute {
 		st = c.executeStep(st)
 	}
-	st = c.sized(st, r)
+	st, err := c.sized(ctx, st, r)
+	if err != nil {
+		return response{}, err
+	}
 	defer c.noteSession(st)
 	if c.inTx() {
 		c.tx.blur(st.blurs)

@@ -267,6 +267,11 @@ func (x *Explainer) plan(text string) (stmts []*parser.Statement, steps []step, 
 	p := untouched
 	if x.gen.filter.MayTouch(text) {
 		p = x.gen.planText(text)
+		var shape parser.Shape
+		shape.Read(text)
+		if p.sizes != nil {
+			p.sizes.passing = shape.Passing()
+		}
 	}
 	if p.backslash && x.nonStandard {
 		p = distrusted(text)

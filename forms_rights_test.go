@@ -8,12 +8,12 @@ var securityFamily = &family{
 		ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
 		CREATE POLICY own ON notes FOR ALL USING (owner = 'me') WITH CHECK (owner = 'me');
 		CREATE TABLE memos (id int PRIMARY KEY, body text, secret text);
-		CREATE ROLE {{R}}; CREATE ROLE {{R}}_blind; CREATE ROLE {{R}}_part;
-		GRANT USAGE ON SCHEMA {{S}} TO {{R}}, {{R}}_blind, {{R}}_part;
+		CREATE ROLE {{R}}; CREATE ROLE {{R}}_blind; CREATE ROLE {{R}}_part; CREATE ROLE {{R}}_reader;
+		GRANT USAGE ON SCHEMA {{S}} TO {{R}}, {{R}}_blind, {{R}}_part, {{R}}_reader; GRANT SELECT ON memos TO {{R}}_reader;
 		GRANT ALL ON notes, memos TO {{R}};
 		GRANT INSERT, UPDATE, DELETE ON memos, notes TO {{R}}_blind;
 		GRANT INSERT, UPDATE, DELETE ON memos TO {{R}}_part; GRANT SELECT (id, body) ON memos TO {{R}}_part`,
-	drop:  `DROP OWNED BY {{R}}, {{R}}_blind, {{R}}_part; DROP ROLE {{R}}, {{R}}_blind, {{R}}_part`,
+	drop:  `DROP OWNED BY {{R}}, {{R}}_blind, {{R}}_part, {{R}}_reader; DROP ROLE {{R}}, {{R}}_blind, {{R}}_part, {{R}}_reader`,
 	seed:  `TRUNCATE notes, memos; INSERT INTO notes VALUES (1, 'me', 'a'), (2, 'me', 'b'), (3, 'you', 'c'); INSERT INTO memos VALUES (1, 'x', 's'), (2, 'y', 't')`,
 	touch: []string{`UPDATE notes SET body = 'A' WHERE id = 1`, `UPDATE memos SET body = 'X' WHERE id = 1`},
 	rules: map[string]string{
@@ -52,6 +52,7 @@ var securityFamily = &family{
 		{name: "no SELECT, CTE", session: asBlind, sql: `WITH d AS (DELETE FROM memos) SELECT 1`, class: coarse},
 		{name: "SELECT of some columns", session: []string{`SET ROLE {{R}}_part`}, sql: `UPDATE memos SET body = 'new' WHERE id = 1`, fails: "GRANT SELECT ON"},
 		{name: "no right to write", session: []string{`SET ROLE {{R}}_part`}, sql: `UPDATE notes SET body = 'new' WHERE id = 1`, fails: "42501"},
+		{name: "SELECT alone", session: []string{`SET ROLE {{R}}_reader`}, sql: `UPDATE memos SET body = 'new'`, fails: "42501"},
 		{name: "right given", session: []string{`SET ROLE {{R}}_blind`, `RESET ROLE`, `GRANT SELECT ON memos TO {{R}}_blind`, `SET ROLE {{R}}_blind`}, sql: `UPDATE memos SET body = 'new' WHERE id = 1`, fresh: true},
 		{name: "policies forced on the owner", sql: `ALTER TABLE notes FORCE ROW LEVEL SECURITY; UPDATE notes SET body = 'new'`, class: uncounted, fresh: true},
 	},

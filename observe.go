@@ -50,6 +50,7 @@ const (
 	coarseForeignKey = "foreign key action"
 	coarseOverflow   = "too many rows in one transaction"
 	coarseLarge      = "too many rows when it ran last"
+	coarseExpected   = "the planner expects too many rows"
 	coarseUnreadable = "captured row cannot be read"
 	coarseOtherTable = "row of another table than expected"
 	coarseUnpinned   = "key not known from the statement"

@@ -26,6 +26,9 @@ type textPlan struct {
 	model  *textPlan
 	filled parser.Filled // of a plan with a model
 
+	// sizes are those of the statements. Plans of one shape share them.
+	sizes *sizes
+
 	// bound remembers the plan for the session that asked last. The sessions of
 	// one pool nearly always are equal and so share one.
 	bound atomic.Pointer[boundPlan]
@@ -77,6 +80,8 @@ type step struct {
 	payloads bool // are captured: the row is the one that will be committed, and they are stored
 	oldKeys  bool
 	size     *size          // actPrecise: whether it writes more rows than are kept
+	ahead    bool           // actCoarse: it takes long, and what becomes absent may be deleted while it runs
+	unsized  bool           // actPrecise: its text may write any number of rows of the table
 	pinned   *pinnedKeys    // keys known before the statement runs; nil where they are not
 	coarse   []*rules.Table // rules whose entries become absent
 	blurs    []*rules.Table // rules whose rows captured in this transaction may have changed again
@@ -128,6 +133,9 @@ func (e *engine) planText(gen *generation, sql string) *textPlan {
 		return e.planShaped(gen, sql, shape)
 	}
 	p := e.parseText(gen, sql)
+	if p.sizes != nil {
+		p.sizes.passing = shape.Passing()
+	}
 	gen.plans.Put(sql, p)
 	return p
 }
@@ -139,7 +147,7 @@ func (e *engine) parseText(gen *generation, sql string) *textPlan {
 
 // planText parses a text that the cheap scan did not settle.
 func (g *generation) planText(sql string) *textPlan {
-	p := &textPlan{sql: strings.Clone(sql)}
+	p := &textPlan{sql: strings.Clone(sql), sizes: new(sizes)}
 	p.stmts = parser.Parse(p.sql)
 	p.touches = slices.ContainsFunc(p.stmts, func(s *parser.Statement) bool {
 		// A view or a rewrite rule that is made over a ruled table writes nothing yet,
@@ -192,6 +200,9 @@ func (p *textPlan) bind(c *conn) *boundPlan {
 	binder := binder{engine: c.engine, gen: c.gen, session: c.session, sql: p.sql, outdated: c.outdated || c.gen.degraded}
 	for i := range p.stmts {
 		b.steps[i] = binder.step(p.stmts[i])
+		if st := &b.steps[i]; st.action == actPrecise {
+			st.size, st.unsized = p.sizes.of(i, st.table), st.unsized && !p.sizes.passing
+		}
 		if span := p.stmts[i].Span; len(p.stmts) == 1 && b.steps[i].action == actPrecise {
 			// Comments around the statement are the caller's, for the server's log, say.
 			st := &b.steps[i]

@@ -34,6 +34,9 @@ func (e *engine) planShaped(gen *generation, sql string, shape *parser.Shape) *t
 	p := gen.planLike(known, sql, shape)
 	if p == nil {
 		p = e.parseText(gen, sql)
+		if p.sizes != nil {
+			p.sizes.passing = known != nil || shape.Passing() || !gen.shaped.KeepsShape(shape)
+		}
 	}
 	if again {
 		gen.plans.Put(sql, p)
@@ -56,6 +59,7 @@ func (g *generation) newShapePlan(sql string, shape *parser.Shape) *shapePlan {
 	}
 	return &shapePlan{template: template, model: &textPlan{
 		touches: true, sql: template.Text(), stmts: []*parser.Statement{template.Own()},
+		sizes: &sizes{passing: shape.Passing()},
 	}}
 }
 

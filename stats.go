@@ -20,6 +20,7 @@ type Stats struct {
 	LockFirst       uint64 // autocommit writes that ran in a transaction of ours
 	CapturedRows    uint64
 	PlansMade       uint64 // texts that were parsed
+	SizesAsked      uint64 // statements of which the planner was asked how many rows they write, before they ran
 	SessionProbes   uint64 // looks at what a session makes of the rules
 	KeyMismatches   uint64 // fence-first writes whose row had another key than was fenced; made absent
 	TableMismatches uint64 // captured rows of another table than the plan's; handled as a coarse write
@@ -109,6 +110,7 @@ type OutboxStats struct {
 type counters struct {
 	preciseWrites, coarseWrites, pinnedWrites, uncaptured atomic.Uint64
 	fenceFirst, lockFirst, capturedRows, plansMade        atomic.Uint64
+	sizesAsked                                            atomic.Uint64
 	sessionProbes, keyMismatches, tableMismatches         atomic.Uint64
 	committed, rolledBack, inDoubt, refused, unfenced     atomic.Uint64
 	doubtCommitted, doubtAborted                          atomic.Uint64
@@ -138,6 +140,7 @@ func (e *engine) snapshot() Stats {
 		PinnedWrites: c.pinnedWrites.Load(), Uncaptured: c.uncaptured.Load(),
 		FenceFirst: c.fenceFirst.Load(), LockFirst: c.lockFirst.Load(),
 		CapturedRows: c.capturedRows.Load(), PlansMade: c.plansMade.Load(),
+		SizesAsked:    c.sizesAsked.Load(),
 		SessionProbes: c.sessionProbes.Load(), KeyMismatches: c.keyMismatches.Load(),
 		TableMismatches: c.tableMismatches.Load(),
 		Committed:       c.committed.Load(), RolledBack: c.rolledBack.Load(), InDoubt: c.inDoubt.Load(),

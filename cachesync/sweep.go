@@ -58,6 +58,28 @@ func (c *Client) SweepReplicated(ctx context.Context, globs []string, replicas i
 	return touched, nil
 }
 
+// SweepAhead deletes values of keys that match the globs and of which nothing else is there, in one walk. It
+// promises nothing: it is for a caller who is about to Sweep, and has to wait for something else first. It ends
+// with the context, or with the first call that fails.
+func (c *Client) SweepAhead(ctx context.Context, globs []string) {
+	var touched atomic.Int64
+	_ = c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error { // Sweep will meet it, too
+		for _, glob := range globs {
+			if err := c.walkPages(ctx, node, glob, func(names []string) error {
+				if values, _ := owned(names, glob); len(values) > 0 {
+					n, _ := c.deleteValues(ctx, node, values)
+					touched.Add(int64(n))
+				}
+				return ctx.Err()
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.stats.SweptKeys.Add(touched.Load())
+}
+
 func (c *Client) walk(ctx context.Context, globs []string, replicas int) (int, error) {
 	var touched atomic.Int64
 	err := c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
@@ -90,19 +112,23 @@ func (c *Client) eachMaster(ctx context.Context, fn func(context.Context, redis.
 }
 
 func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob string, replicas int) (touched int, err error) {
-	cursor := "0"
-	for {
-		names, next, err := c.scan(ctx, node, cursor, glob)
-		if err != nil {
-			return touched, err
-		}
+	err = c.walkPages(ctx, node, glob, func(names []string) error {
 		n, err := c.sweepPage(ctx, node, names, glob, replicas)
 		touched += n
-		if err != nil {
-			return touched, err
+		return err
+	})
+	return touched, err
+}
+
+// walkPages calls fn with each page of names that hold the glob.
+func (c *Client) walkPages(ctx context.Context, node redis.UniversalClient, glob string, fn func(names []string) error) error {
+	for cursor := "0"; ; {
+		names, next, err := c.scan(ctx, node, cursor, glob)
+		if err == nil {
+			err = fn(names)
 		}
-		if next == "0" {
-			return touched, nil
+		if err != nil || next == "0" {
+			return err
 		}
 		cursor = next
 	}

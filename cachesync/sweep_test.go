@@ -208,3 +208,37 @@ func TestSweptKeysAreThoseOfTheCommand(t *testing.T) {
 		}
 	}
 }
+
+// What is deleted ahead of a commit that may never come must be values alone: a lease or a fence that ended with it would cost
+// its holder a fill, or a payload.
+func TestSweepAheadDeletesBareValues(t *testing.T) {
+	c, prefix := shared(t)
+	ctx := t.Context()
+	key := func(name string) string { return prefix + "user:" + name }
+	for _, k := range []string{key("value"), key("fenced"), prefix + "other:1"} {
+		mustFence(t, c, k).Apply(ctx, map[string]Entry{k: entry(Envelope, "1", 5)})
+	}
+	lease, err := c.Lease(ctx, key("lease"), Envelope, testSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := mustFence(t, c, key("fenced"))
+	c.SweepAhead(ctx, []string{prefix + "user:*"})
+	for k, want := range map[string]string{key("value"): "absent", prefix + "other:1": "value 5"} {
+		if got := look(t, c.rdb, k); got != want {
+			t.Errorf("%s: %s, want %s", k, got, want)
+		}
+	}
+	if ok, err := c.Fill(ctx, lease, entry(Envelope, "1", 0)); !ok || err != nil {
+		t.Errorf("a lease was ended: %v, %v", ok, err)
+	}
+	if r := fence.Apply(ctx, map[string]Entry{key("fenced"): entry(Envelope, "2", 6)}); r.Dropped != 0 {
+		t.Errorf("a fence was made dirty: %+v", r)
+	}
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	c.SweepAhead(done, []string{prefix + "*"})
+	if got := look(t, c.rdb, prefix+"other:1"); got != "value 5" {
+		t.Errorf("after its context had ended: %s", got)
+	}
+}

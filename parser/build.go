@@ -85,6 +85,7 @@ func (b *builder) insert(n *pg.InsertStmt) {
 	b.target(KindInsert, n.GetRelation())
 	s.Returning = len(n.GetReturningList()) > 0
 	s.Columns, s.Rows = insertRows(n)
+	s.Listed = listed(n)
 	if c := n.GetOnConflictClause(); c != nil {
 		s.Conflict = conflict(c)
 		s.Assigned = assigned(c.GetTargetList())

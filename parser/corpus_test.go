@@ -139,6 +139,9 @@ func describeValues(s *Statement) (lines []string) {
 	if s.Columns != nil {
 		add("columns %s", strings.Join(s.Columns, ", "))
 	}
+	if s.Listed != len(s.Rows) {
+		add("lists %d rows", s.Listed)
+	}
 	for _, row := range s.Rows {
 		add("row (%s)", showValues(row))
 	}

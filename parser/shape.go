@@ -39,11 +39,16 @@ type Shape struct {
 	key       []byte
 	slots     []slot
 	backslash bool
+	passing   bool
 }
 
 // Backslash reports whether the text holds a backslash, which a server with
 // standard_conforming_strings off reads in another way.
 func (s *Shape) Backslash() bool { return s.backslash }
+
+// Passing reports whether the text holds a constant that is no slot, so that a text which differs in it alone
+// is not known for one like it. It holds whether or not Read has found a shape.
+func (s *Shape) Passing() bool { return s.passing }
 
 // Read takes the shape of a text; false where it has none: it is no single SELECT,
 // INSERT, UPDATE or DELETE, it has no slot, or something that the plan could depend on
@@ -57,12 +62,12 @@ func (s *Shape) Backslash() bool { return s.backslash }
 // Dollar-quoted strings, parameters, names and everything else are parts of the shape. The
 // text is read as with standard_conforming_strings on.
 func (s *Shape) Read(sql string) bool {
-	s.key, s.slots = s.key[:0], s.slots[:0]
+	s.key, s.slots, s.passing = s.key[:0], s.slots[:0], true
 	if len(sql) > maxShaped || strings.IndexByte(sql, 0) >= 0 || !utf8.ValidString(sql) {
 		return false
 	}
 	s.backslash = strings.IndexByte(sql, '\\') >= 0
-	lx, from, words := lexer{src: sql}, 0, 0
+	lx, from, words, dollar := lexer{src: sql}, 0, 0, false
 	for {
 		t, ok := lx.next()
 		if !ok {
@@ -76,13 +81,14 @@ func (s *Shape) Read(sql string) bool {
 			words++
 		}
 		if class == 0 {
+			dollar = dollar || t.kind == tokString
 			continue
 		}
 		s.key = append(append(s.key, sql[from:t.start]...), 0, byte(class))
 		s.slots = append(s.slots, slot{class, t.start, t.end})
 		from = t.end
 	}
-	s.key = append(s.key, sql[from:]...)
+	s.key, s.passing = append(s.key, sql[from:]...), dollar
 	return words > 0 && len(s.slots) > 0 && len(s.slots) <= maxSlots && len(s.key) <= maxCachedText
 }
 

@@ -129,6 +129,7 @@ type Statement struct {
 	// what is stored (LIMIT, OVERRIDING USER VALUE, `col[1]` or `col.field` in Columns). DEFAULT VALUES is one empty row.
 	Columns  []string
 	Rows     [][]Value
+	Listed   int // how many rows VALUES lists, 1 for DEFAULT VALUES; 0 for INSERT … SELECT
 	Conflict *Conflict
 	// Sets are the columns that UPDATE SET or DO UPDATE SET gives a value that the text shows: a parameter, a constant,
 	// NULL, or EXCLUDED's column. Columns of Assigned that are not here get an expression, or a part of one.

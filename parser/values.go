@@ -57,6 +57,14 @@ func conflict(n *pg.OnConflictClause) *Conflict {
 	return c
 }
 
+// listed counts the rows that an INSERT has in its text.
+func listed(n *pg.InsertStmt) int {
+	if n.GetSelectStmt() == nil {
+		return 1
+	}
+	return len(n.GetSelectStmt().GetSelectStmt().GetValuesLists())
+}
+
 // insertRows returns the column list and the VALUES lists. The rows are nil
 // where they are not for certain what is stored.
 func insertRows(n *pg.InsertStmt) ([]string, [][]Value) {

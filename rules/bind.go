@@ -51,6 +51,10 @@ type Table struct {
 
 	Barrier string // the key of the rule's barrier
 
+	// Rows is about how many rows the table had, with its children, when the catalogue was read; 0 where nobody
+	// had counted them.
+	Rows int64
+
 	relation *relation
 	types    map[string]string // SQL type by column
 	views    map[uint32]bool   // relations of `via` through which rows can be captured
@@ -143,6 +147,14 @@ func (t *Table) Keys(values []*string) (entries []string, shared []string) {
 		}
 	}
 	return entries, shared
+}
+
+// OneRow says whether a row of the table, or one of each of its children, is all that has a certain value in
+// each of the columns that has reports.
+func (t *Table) OneRow(has func(column string) bool) bool {
+	return slices.ContainsFunc(t.relation.indexes, func(i uniqueIndex) bool {
+		return i.fault() == "" && len(i.Cols) > 0 && !slices.ContainsFunc(i.Cols, func(c string) bool { return !has(c) })
+	})
 }
 
 // ColumnType gives the SQL type of a column for a cast that changes nothing: with schema,

@@ -97,7 +97,17 @@ func (b *binder) table(r *Rule, name Name) *Table {
 		b.via(t, qualified(v), place(r, fmt.Sprintf("via[%d]", i), "via"))
 	}
 	b.triggers(t)
+	b.count(t)
 	return t
+}
+
+// count adds the rows of the table and of its children up.
+func (b *binder) count(t *Table) {
+	for _, r := range b.cat.reaches {
+		if rel := b.cat.relations[r.OID]; r.Root == t.OID && rel != nil && (r.How == reachSelf || r.How == reachDown) {
+			t.Rows += rel.Rows
+		}
+	}
 }
 
 var relationKinds = map[string]string{

@@ -41,9 +41,10 @@ type relation struct {
 	Persistence string
 	RowSecurity bool
 	Partition   bool
-	Updatable   int  // of a view: 1<<CMD bits, without its triggers
-	Invoker     bool // a view that reads with its caller's rights
-	Rules       int  // enabled rewrite rules, a view's own SELECT rule not counted
+	Updatable   int   // of a view: 1<<CMD bits, without its triggers
+	Invoker     bool  // a view that reads with its caller's rights
+	Rules       int   // enabled rewrite rules, a view's own SELECT rule not counted
+	Rows        int64 // about as many as it holds itself; 0 where that is not known
 
 	columns  []*column // of ruled tables and named views alone
 	indexes  []uniqueIndex
@@ -179,13 +180,14 @@ func LoadCatalog(ctx context.Context, q Querier, rules []*Rule) (*Catalog, error
 
 func (c *Catalog) loadFacts(ctx context.Context, q Querier, rules []*Rule) error {
 	rows, err := q(ctx, namedSQL(rules)+closureSQL+factsSQL+" SELECT kind, body FROM facts UNION ALL SELECT 'digest', ("+digestSQL+
-		") UNION ALL SELECT 'recovery', pg_catalog.pg_is_in_recovery()::pg_catalog.text")
+		") UNION ALL SELECT 'recovery', pg_catalog.pg_is_in_recovery()::pg_catalog.text UNION ALL "+rowsSQL)
 	if err != nil {
 		return err
 	}
 	var columns []*column
 	var indexes []uniqueIndex
 	var triggers []trigger
+	var counts []rowCount
 	for _, row := range rows {
 		kind, body, err := twoCells(row)
 		if err != nil {
@@ -208,13 +210,26 @@ func (c *Catalog) loadFacts(ctx context.Context, q Querier, rules []*Rule) error
 			err = decodeFact(body, func(i *uniqueIndex) { indexes = append(indexes, *i) })
 		case "trg":
 			err = decodeFact(body, func(t *trigger) { triggers = append(triggers, *t) })
+		case "rows":
+			err = decodeFact(body, func(n *rowCount) { counts = append(counts, *n) })
 		}
 		if err != nil {
 			return fmt.Errorf("decode %s: %w", kind, err)
 		}
 	}
 	c.attach(columns, indexes, triggers)
+	for _, n := range counts {
+		if r := c.relations[n.Rel]; r != nil {
+			r.Rows = n.Rows
+		}
+	}
 	return nil
+}
+
+// rowCount is an estimate of the server's.
+type rowCount struct {
+	Rel  uint32
+	Rows int64
 }
 
 func decodeFact[T any](body string, use func(*T)) error {

@@ -92,6 +92,12 @@ const factsSQL = `, looked(oid) AS (
   FROM looked JOIN pg_catalog.pg_trigger g ON g.tgrelid = looked.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 28 <> 0
 )`
 
+// rowsSQL asks how many rows the tables hold, as ANALYZE or VACUUM has noted it last. It is no
+// fact: the fingerprint must not change with every row. What a partitioned table has noted is the
+// sum of its partitions, which have notes of their own.
+const rowsSQL = `SELECT 'rows', pg_catalog.json_build_object('rel', c.oid::pg_catalog.int8, 'rows', c.reltuples::pg_catalog.int8)::pg_catalog.text
+  FROM looked JOIN pg_catalog.pg_class c ON c.oid = looked.oid WHERE c.relkind <> 'p' AND c.reltuples > 0`
+
 // digestSQL is the fingerprint of the facts.
 const digestSQL = `SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
   coalesce(pg_catalog.string_agg(kind || body, pg_catalog.chr(10) ORDER BY kind COLLATE "C", body COLLATE "C"), ''), 'UTF8')), 'hex') FROM facts`

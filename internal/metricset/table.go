@@ -61,6 +61,7 @@ var writes = []Metric{
 		return []Point{part("key", s.KeyMismatches), part("table", s.TableMismatches)}
 	}),
 	counter("wtcache.plans", "{statement}", "Statement texts that were parsed", func(s stats) uint64 { return s.PlansMade }),
+	counter("wtcache.sizes_asked", "{statement}", "Statements of which the planner was asked how many rows they write, before they ran", func(s stats) uint64 { return s.SizesAsked }),
 	counter("wtcache.session_probes", "{probe}", "Looks at what a database session makes of the rules", func(s stats) uint64 { return s.SessionProbes }),
 	counter("wtcache.background_errors", "{error}", "Errors after COMMIT or in the background, which no caller was given", func(s stats) uint64 { return s.BackgroundErrors }),
 }

@@ -1,0 +1,87 @@
+package wtcache_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wtcache/wtcache"
+	"github.com/wtcache/wtcache/internal/testenv"
+)
+
+// heldUp runs a large write that another transaction holds up, calls fn meanwhile, and lets it go on.
+func heldUp(t *testing.T, h *shelf, text string, fn func()) {
+	t.Helper()
+	lock, err := h.plain.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }() // ended below, unless the test fails
+	if _, err := lock.Exec("SELECT FROM crowd WHERE id = 9 FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.db.Exec(text)
+		done <- err
+	}()
+	fn()
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, "the write", done); err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
+}
+
+// While a large write runs values are deleted. Readers who come meanwhile store the old rows once more, which must be gone when it
+// has returned.
+func TestSweepAheadOfALargeWrite(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, countedSetup())
+	wantCrowdRows(t, h, 0)
+	heldUp(t, h, "UPDATE crowd SET n = n + 1", func() {
+		eventually(t, "deleted while the statement runs", func() bool { return !h.there("c:1") && !h.there("n:name 9") })
+		wantCrowdRows(t, h, 0)
+		if !h.there("c:1") {
+			t.Error("a reader's entry was not stored")
+		}
+	})
+	wantCrowdRows(t, h, 1)
+}
+
+// A rollback costs nothing in Redis: in a transaction of the caller's nothing is deleted before its COMMIT.
+func TestLargeWriteThatIsRolledBackDeletesNothing(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, countedSetup())
+	wantCrowdRows(t, h, 0)
+	h.wantCost("rolled back", expectedCost, func() { h.inTx(false, "UPDATE crowd SET n = n + 1") })
+	for _, key := range []string{"c:1", "c:9", "n:name 1", "n:name 9"} {
+		if !h.there(key) {
+			t.Errorf("%s is gone", key)
+		}
+	}
+}
+
+// Redis that goes away while values are deleted must not fail the write, nor leave the old rows to readers.
+func TestSweepAheadLosesRedis(t *testing.T) {
+	t.Parallel()
+	s := countedSetup()
+	link := testenv.ProxyURL(t, testenv.RealRedis(t))
+	s.redis = link.URL
+	bound := s.config
+	s.config = func(c *wtcache.Config) {
+		bound(c)
+		c.RedisTimeout = 200 * time.Millisecond
+	}
+	h := newShelf(t, s)
+	h.rdb = redisClient(t, testenv.RealRedis(t))
+	wantCrowdRows(t, h, 0)
+	heldUp(t, h, "UPDATE crowd SET n = n + 1", func() {
+		eventually(t, "deleted while the statement runs", func() bool { return !h.there("c:1") })
+		link.Pause()
+		link.Cut()
+	})
+	wantCrowdRows(t, h, 1)
+	link.Resume()
+	wantCrowdRows(t, h, 1)
+}
