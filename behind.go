@@ -157,6 +157,10 @@ func (o *owed) eachKey(do func(key string)) {
 // sayDepartures tells once of rules that promise less.
 func (e *engine) sayDepartures(set *rules.Set) {
 	for _, t := range set.Tables {
+		if e.eventual(t) {
+			e.once("eventual "+t.Name.String(), "writes of a table reach Redis after their COMMIT alone; README, \"Eventual\", says what that gives up",
+				"table", t.Name.String(), "rule", t.Rule.Pos.String())
+		}
 		if t.Rule.Apply == rules.Async {
 			e.once("async "+t.Name.String(), "writes of a table return before Redis has them; README, \"Apply behind the caller\", says what that gives up",
 				"table", t.Name.String(), "rule", t.Rule.Pos.String())

@@ -275,6 +275,9 @@ func TestAsyncBesideOthersIsInLine(t *testing.T) {
 	if n := h.heard.told("return before Redis has them"); n != 2 {
 		t.Errorf("that two rules are async was said %d times", n)
 	}
+	if n := h.heard.told("after their COMMIT alone"); n != 1 {
+		t.Errorf("that one of them is eventual was said %d times", n)
+	}
 }
 
 // Who looks at a request must see that the apply belongs to it, and that it did not wait for it.
