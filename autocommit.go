@@ -23,7 +23,7 @@ func (c *conn) autocommit(ctx context.Context, st *step, r request) (res respons
 		return c.writePast(ctx, st, r, ticket)
 	}
 	res, err = c.autocommitPlanned(ctx, st, r)
-	if err == nil || st.action != actPrecise || c.tx.asWritten || !c.textAtFault(err) {
+	if err == nil || st.action != actPrecise || !c.textAtFault(err) {
 		return res, err
 	}
 	// Nothing was done. Either the caller's text is wrong, and then the error must be the
@@ -43,13 +43,7 @@ func (c *conn) autocommit(ctx context.Context, st *step, r request) (res respons
 func (c *conn) autocommitPlanned(ctx context.Context, st *step, r request) (response, error) {
 	switch c.engine.order(st) {
 	case orderAfterCommit:
-		if c.engine.mustQueue() {
-			break
-		}
-		if keys, ok := c.resolveKnown(st, r.args); ok {
-			return c.writeKnown(ctx, st, r, keys)
-		}
-		if st.action == actPrecise {
+		if !c.engine.mustQueue() {
 			return c.writeEventual(ctx, st, r)
 		}
 	case orderFenceFirst:
@@ -74,7 +68,7 @@ func (e *engine) order(st *step) order {
 	case st.action == actCoarse || st.table == nil:
 		return orderLockFirst
 	case e.eventual(st.table):
-		if len(st.coarse) == 0 {
+		if len(st.coarse) == 0 && st.action == actPrecise {
 			return orderAfterCommit
 		}
 	case st.pinned != nil:
@@ -234,48 +228,6 @@ func (c *conn) writeEventual(ctx context.Context, st *step, r request) (response
 		return response{}, err
 	}
 	return res, nil
-}
-
-// resolveKnown gives the keys of an eventual write that needs no captured rows. A connection that was opened to
-// a standby has to see a row's version: its timeline tells that the standby was promoted.
-func (c *conn) resolveKnown(st *step, args []driver.NamedValue) (keys []string, ok bool) {
-	if st.pinned == nil || c.origin.system != "" && c.origin.timeline == "" {
-		return nil, false
-	}
-	return c.resolve(st, args)
-}
-
-// writeKnown is writeEventual for a statement that shows all keys that it can touch. It is sent as the caller
-// wrote it, and costs Postgres what it costs without us; in doubt these keys alone become absent.
-func (c *conn) writeKnown(ctx context.Context, st *step, r request, keys []string) (res response, err error) {
-	c.tx.statements++
-	c.tx.asWritten = true
-	c.count(st)
-	reachable := c.reachable(ctx)
-	if res, err = c.send(ctx, r.sql, r); err == nil && res.rows != nil {
-		res.rows, err = bufferRows(c, res.rows)
-	}
-	crashPoint("committed")
-	c.tx.absent(st.table, keys)
-	h := &fences{engine: c.engine, owed: c.settle()}
-	c.tx.log = nil
-	if oc := c.statementOutcome(err, reachable); oc == outcomeInDoubt || oc == outcomeCommitted && !untouchedAny(res) {
-		h.end(ctx, oc)
-	}
-	crashPoint("applied")
-	if err != nil {
-		return response{}, err
-	}
-	return res, nil
-}
-
-// untouchedAny says whether a statement is known to have written no row.
-func untouchedAny(res response) bool {
-	if res.result == nil {
-		return false
-	}
-	n, err := res.result.RowsAffected()
-	return err == nil && n == 0
 }
 
 // statementOutcome judges an autocommit statement by its error.

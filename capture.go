@@ -45,7 +45,6 @@ type txState struct {
 	unseen     bool               // something may have been written past us
 	noFence    error              // why its keys could not be fenced, where that was tried before it began
 	alone      bool               // it is one statement's, which is timed as a whole
-	asWritten  bool               // that statement was sent as the caller wrote it
 	inDoubt    bool               // nobody knows whether it was committed
 }
 

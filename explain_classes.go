@@ -15,16 +15,6 @@ func (e *explaining) ordered() {
 	case orderAfterCommit:
 		e.out.Order = OrderAfterCommit
 		e.out.OrderWhy = "The rule is eventual: no fence before COMMIT."
-		if st.pinned != nil {
-			if keys, open := e.pinnedKeys(); !open {
-				e.out.OrderWhy += " Every key that it can touch is in its text: " + keys + "."
-				e.out.Outside = "The statement runs as it was written and commits by itself; then the entries of these keys become absent in Redis, until a reader fills them. Readers can get the old row in between."
-				if len(e.args) == 0 && st.pinned.hasParams() {
-					e.out.Outside += " Where an argument is of a type whose text in Postgres is not certain, the rows' keys are captured."
-				}
-				return
-			}
-		}
 		e.out.Outside = "The statement runs and commits by itself; then the entries of the rows that it captured become absent in Redis, until a reader fills them. Readers can get the old row in between."
 		return
 	case orderFenceFirst:
