@@ -150,7 +150,7 @@ func (b *binder) write(st *step) {
 		st.action = actRefuse
 		st.err = fmt.Errorf("%w: the role may write %s but not SELECT from it, so what it writes cannot be captured; run: %s", ErrPrivilege, target.Table.Name, target.Grant)
 		return
-	case target.RowSecurity:
+	case target.RowSecurity && len(target.Others) == 0:
 		if pinned, _ := b.pinned(st, target.Table); pinned != nil {
 			st.action, st.table, st.pinned = actPinned, target.Table, pinned
 			return
@@ -254,7 +254,7 @@ func (b *binder) pinned(st *step, t *rules.Table) (p *pinnedKeys, why string) {
 			return nil, "it may give rows another key"
 		}
 	}
-	p = &pinnedKeys{table: t, insert: s.Kind == parser.KindInsert}
+	p = &pinnedKeys{table: t, insert: s.Kind == parser.KindInsert, text: st.text}
 	if s.Kind != parser.KindInsert {
 		if p = p.add(func(column string) (parser.Value, bool) { return pinOf(s, column) }); p == nil {
 			return nil, "its WHERE does not compare every key column with a constant or a parameter by ="

@@ -138,7 +138,7 @@ func (h *fences) applyIn(ctx context.Context, span span) {
 	}
 	crashPoint("keys applied")
 	h.lift(ctx)
-	if len(h.owed.eventual) > 0 && h.queued == nil {
+	if len(h.owed.eventual) > 0 && !h.queued.covers() {
 		h.engine.sync.InvalidateOrOwe(ctx, keysOf(h.owed.eventual))
 	}
 }

@@ -308,6 +308,7 @@ func (c *conn) locate(ctx context.Context) {
 	}
 	if version, xid, err := rules.ParseVersion(rows[0][0]); err == nil {
 		c.seeXact(xid, version)
+		c.captured(version)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/wtcache/wtcache/parser"
@@ -16,6 +17,7 @@ import (
 type pinnedKeys struct {
 	table  *rules.Table
 	insert bool
+	text   string // of the statement
 	rows   [][]parser.Value
 }
 
@@ -29,13 +31,29 @@ func (p *pinnedKeys) add(value func(column string) (parser.Value, bool)) *pinned
 		default:
 			ok = false
 		}
-		if !ok || !castKeepsText(v.Cast, k.Canon) {
+		if !ok || !castKeepsText(v.Cast, k.Canon) || v.Kind == parser.ValueParam && p.repeats(v.Param) {
 			return nil
 		}
 		row[i] = v
 	}
 	p.rows = append(p.rows, row)
 	return p
+}
+
+// repeats says whether a parameter may stand in the statement more than once. It is of one type then, which its
+// other place may decide: `VALUES ($1::int, $1)` stores 7 as a text for "007".
+func (p *pinnedKeys) repeats(param int) bool {
+	name, n := "$"+strconv.Itoa(param), 0
+	for rest := p.text; ; {
+		_, after, found := strings.Cut(rest, name)
+		if !found {
+			return n > 1
+		}
+		if after == "" || after[0] < '0' || after[0] > '9' {
+			n++
+		}
+		rest = after
+	}
 }
 
 // castKeepsText says whether a value keeps its canonical text through a cast.
@@ -78,6 +96,9 @@ func (p *pinnedKeys) resolve(args []driver.NamedValue) (keys []string, ok bool) 
 func pinnedText(v parser.Value, column rules.KeyColumn, args []driver.NamedValue, insert bool) (string, bool) {
 	switch v.Kind {
 	case parser.ValueInteger:
+		if n, err := strconv.ParseInt(v.Text, 10, 64); err != nil || strconv.FormatInt(n, 10) != v.Text {
+			return "", false // 0099999999999 is stored without its zeros, also as a text
+		}
 		return canonicalText(v.Text, column, insert)
 	case parser.ValueString:
 		return canonicalText(v.Text, column, insert)

@@ -225,6 +225,7 @@ func (c *conn) writePast(ctx context.Context, st *step, r request, ticket *outbo
 	reachable := c.reachable(ctx)
 	res, err := c.send(ctx, r.sql, r)
 	if err == nil && res.rows != nil {
+		c.tx.started = true                     // one that the client cannot decode says nothing of the commit
 		res.rows, err = bufferRows(c, res.rows) // it commits when they are all there
 	}
 	c.endPast(ctx, appendTables(slices.Clone(st.coarse), st.table), c.statementOutcome(err, reachable), ticket)

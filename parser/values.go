@@ -47,8 +47,10 @@ func conflict(n *pg.OnConflictClause) *Conflict {
 		Constraint: n.GetInfer().GetConname(),
 	}
 	for _, e := range n.GetInfer().GetIndexElems() {
-		name := e.GetIndexElem().GetName()
-		if name == "" { // an expression: the columns alone would not describe the index
+		elem := e.GetIndexElem()
+		name := elem.GetName()
+		if name == "" || len(elem.GetCollation()) > 0 || len(elem.GetOpclass()) > 0 {
+			// The columns alone would not describe the index: what is equal in it may be spelled in several ways.
 			c.Columns = nil
 			break
 		}
