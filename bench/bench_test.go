@@ -67,6 +67,39 @@ func TestEveryMeasureRuns(t *testing.T) {
 	results.checkAllocations(t)
 }
 
+// What one trial, or one measure, leaves in Redis, the sweeps of the next would walk over. A failure means that the figures of
+// large statements have in them what other ways stored before.
+func TestTrialsMeetNoOthersEntries(t *testing.T) {
+	s := testServers(t)
+	left := func() {
+		t.Helper()
+		keys, err := s.watch.Keys(t.Context(), "*").Result()
+		keys = slices.DeleteFunc(keys, func(key string) bool { return key == "wtcache:epochs" }) // who Redis is
+		if err != nil || len(keys) > 0 {
+			t.Errorf("Redis holds %d keys (%v), such as %q", len(keys), err, keys[:min(len(keys), 3)])
+		}
+	}
+	some, err := of("Literals,Bulk10k,Bulk100kCached")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trials := 0
+	p := plan{conns: []int{1}, rounds: 1, slice: 20 * time.Millisecond, trials: 2, rows: 50}
+	if err := run(t.Context(), s, some, p, io.Discard, func(r result) error {
+		if r.measure != "Literals" {
+			trials++
+			left()
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	left()
+	if trials != 16 {
+		t.Errorf("%d trials, want 16", trials)
+	}
+}
+
 // checkEntries wants what the ways with a cache left in it to be there: one that stored nothing would be fast, and never
 // stale. (That it is not stale is judged by the run.) Eventual writes leave absent keys absent.
 func (s *set) checkEntries(t *testing.T, m *measure, way string) {

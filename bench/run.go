@@ -116,34 +116,35 @@ func (m *measure) run(ctx context.Context, s *servers, conns int, p plan, each f
 			if m.paired {
 				r.timing = paired[i]
 			}
-			if round < 0 {
-				continue // the entries of this round are forgotten before the next
-			}
 			if round == rounds-1 && w.name != wayPgx {
 				r.compared = true
 				if r.cached, r.stale, err = s.stale(ctx, w); err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}
 			}
-			if err := each(r); err != nil {
-				return err
-			}
-			if m.trial { // or the others would walk over them
+			if m.trial { // from the first round on, or the others would walk over its entries
 				if err := s.forget(ctx, w.table); err != nil {
 					return err
 				}
+			}
+			if round < 0 {
+				continue
+			}
+			if err := each(r); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// open opens the ways that are planned, and gives what closes them.
+// open opens the ways that are planned, and gives what closes them and forgets their entries, which the next measure would
+// walk over.
 func (m *measure) open(ctx context.Context, s *servers, conns int, p plan) (ways []*way, done func() error, err error) {
 	done = func() error {
 		var errs []error
 		for _, w := range ways {
-			errs = append(errs, w.close())
+			errs = append(errs, w.close(), s.forget(ctx, w.table))
 		}
 		return errors.Join(errs...)
 	}

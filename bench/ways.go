@@ -45,7 +45,7 @@ const (
 	wayPgx      = "pgx"            // database/sql and pgx alone: nothing is cached
 	wayDual     = "dual-write"     // by hand as most do it: RETURNING, json.Marshal, SET
 	wayBest     = "by-hand"        // by hand at its best: pgx itself, JSON made by Postgres, statements and SETs in one pipeline each
-	wayTwoTrips = "two-trips"      // by-hand with a fence of plain commands before: the least that any fenced write costs
+	wayTwoTrips = "two-trips"      // by-hand with a plain SET of a fence before: the least that any fenced write costs
 	wayStrict   = "strict"         // wtcache
 	wayAsync    = "strict-async"   // wtcache with apply: async
 	wayEventual = "eventual"       // wtcache with consistency: eventual
