@@ -133,11 +133,15 @@ func wantCrowdRows(t *testing.T, h *shelf, want int) {
 
 // withExecMode gives a DSN whose connections talk to the server in a mode of pgx's.
 func withExecMode(dsn string, mode pgx.QueryExecMode) string {
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
+	return withParameter(dsn, "default_query_exec_mode="+strings.ReplaceAll(mode.String(), " ", "_"))
+}
+
+// withParameter gives a URL with one parameter more.
+func withParameter(url, parameter string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + parameter
 	}
-	return dsn + separator + "default_query_exec_mode=" + strings.ReplaceAll(mode.String(), " ", "_")
+	return url + "?" + parameter
 }
 
 // Whoever writes few rows must not pay a round trip for it, nor lose what is written through.

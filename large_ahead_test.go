@@ -94,7 +94,7 @@ func TestLargeWriteDoesNotWaitForTheWalkAhead(t *testing.T) {
 	t.Parallel()
 	s := countedSetup()
 	link := testenv.ProxyURL(t, testenv.RealRedis(t))
-	s.redis = link.URL
+	s.redis = withParameter(link.URL, "read_timeout="+(4*patience).String())
 	bound := s.config
 	s.config = func(c *wtcache.Config) {
 		bound(c)
