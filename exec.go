@@ -221,22 +221,26 @@ func (c *conn) count(st *step) {
 	case actPrecise:
 		c.engine.stats.preciseWrites.Add(1)
 		if len(st.coarse) > 0 {
-			c.coarsely(coarseForeignKey, st.coarse[0])
+			c.coarsely(coarseForeignKey, st)
 		}
 	case actPinned:
 		c.engine.stats.pinnedWrites.Add(1)
 	case actCoarse, actCommitPrepared:
 		c.engine.stats.coarseWrites.Add(1)
-		c.coarsely(st.reason, st.coarse[0])
+		c.coarsely(st.reason, st)
 	}
 }
 
 // coarsely counts why every entry of a rule becomes absent, and says it once.
-func (c *conn) coarsely(reason string, t *rules.Table) {
+func (c *conn) coarsely(reason string, st *step) {
 	c.engine.stats.coarseReasons.add(reason)
-	c.engine.once("coarse "+reason+" "+t.Name.String(),
-		"a write is coarse: every entry of the rule becomes absent, at the cost of two walks of the keyspace",
-		"reason", reason, "table", t.Name.String())
+	walks := "two walks of the keyspace"
+	if st.ahead && c.tx.alone {
+		walks += ", and one ahead"
+	}
+	table := st.coarse[0].Name.String()
+	c.engine.once("coarse "+reason+" "+table, "a write is coarse: every entry of the rule becomes absent, at the cost of "+walks,
+		"reason", reason, "table", table)
 }
 
 // send runs a text as it is.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -21,37 +22,35 @@ import (
 // askSize goes before the statement.
 const askSize = "EXPLAIN (FORMAT JSON) "
 
-// asksSize says whether the planner is asked about a step of unknown size. A statement that its
-// caller has prepared is not asked about: it is there to be run again.
+// asksSize says whether the planner is asked about a step of unknown size. A statement that its caller has
+// prepared is not asked about: it is there to be run again. Nor is anything in a transaction of the caller's,
+// which an error of the question would end: EXPLAIN plans with the arguments, and so may evaluate what a
+// generic plan of the statement never would.
 func (c *conn) asksSize(st *step, r request) bool {
-	return c.engine.mayBeLarge(st) && c.direct(r) && !hasOptions(r.args) && !c.capturesNothing(st) && !c.pgx.IsClosed()
+	return c.engine.mayBeLarge(st) && c.direct(r) && !c.inTx() && !hasOptions(r.args) && !c.capturesNothing(st) && !c.pgx.IsClosed()
 }
 
-// expect asks the planner about a step. It gives an error where the statement cannot be carried out any
-// more: its connection is gone, it was cancelled, its transaction has failed. That is the error which the
-// statement itself would have had. After any other the statement is carried out as one of few rows, and
-// not asked about again.
+// expect asks the planner about a step. It gives an error where that is the statement's own: the connection
+// is gone, or the time that the statement had is over. After any other the statement is carried out as one
+// of few rows.
 func (c *conn) expect(ctx context.Context, st *step, r request) (known uint32, err error) {
 	c.engine.stats.sizesAsked.Add(1)
-	open, lead := c.inTx(), len(st.lead)
+	lead := len(st.lead)
 	answer, err := c.askPlanner(ctx, r.sql[:lead]+askSize+r.sql[lead:], r.args)
 	switch {
 	case err == nil && expectedRows(answer) > float64(c.engine.cfg.MaxCapturedRows):
 		known = sizeExpected
-	case err == nil:
+	case err == nil, ofText(err):
 		known = sizeSmall
-	case c.pgx.IsClosed() && !open:
+	case c.pgx.IsClosed():
 		return sizeUnknown, c.undone(err)
-	case c.pgx.IsClosed(), cancelled(err):
+	case cancelled(err):
 		return sizeUnknown, takeBack(err, r.sql[:lead], len(askSize))
 	default:
-		known = sizeSmall
+		return sizeUnknown, nil
 	}
 	if !st.size.known.CompareAndSwap(sizeUnknown, known) {
 		known = st.size.known.Load() // it ran on another connection meanwhile
-	}
-	if err != nil && c.txFailed() {
-		return sizeUnknown, c.spliceFailed(takeBack(err, r.sql[:lead], len(askSize)))
 	}
 	return known, nil
 }
@@ -126,14 +125,29 @@ func expectedRows(answer []byte) (rows float64) {
 	return rows
 }
 
-// cancelled says that the server has ended a statement on demand, or because its time was over.
+// cancelled says that the server has ended a statement on demand, or because the time for it, or for a lock
+// that it waited for, was over: sent again it would wait for as long once more.
 func cancelled(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "57014"
+	code := sqlState(err)
+	return code == "57014" || code == "55P03"
 }
 
-// takeBack makes the position that an error names count in the caller's text, into which something was
-// put behind lead.
+// ofText says that the planner will refuse a text the next time, too.
+func ofText(err error) bool {
+	code := sqlState(err)
+	return len(code) == 5 && slices.Contains([]string{"42", "22", "0A"}, code[:2])
+}
+
+// sqlState is the server's code in an error, "" for none.
+func sqlState(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+// takeBack makes the position that an error names (that of a table that is locked, say) count in the
+// caller's text, into which something was put behind lead.
 func takeBack(err error, lead string, put int) error {
 	first := int32(utf8.RuneCountInString(lead) + 1)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Position >= first {

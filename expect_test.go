@@ -2,6 +2,7 @@ package wtcache_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -96,18 +97,17 @@ func TestLargeWriteIsExpected(t *testing.T) {
 			wantCrowdRows(t, h, 2)
 			h.wantCost("constants", expectedCost, func() { h.exec("/* a */ UPDATE crowd SET n = 3 /* b */ WHERE n < 3; -- c") })
 			wantCrowdRows(t, h, 3)
-			h.wantCost("a transaction", expectedCost, func() { h.inTx(true, "UPDATE crowd SET n = n + 1") })
+			const another = "UPDATE crowd SET n = n + 1"
+			h.wantCost("outside a transaction", expectedCost, func() { h.exec(another) })
 			wantCrowdRows(t, h, 4)
-			h.wantCost("rolled back", expectedCost, func() { h.inTx(false, "UPDATE crowd SET n = n + 2") })
-			wantCrowdRows(t, h, 4)
-			h.wantCost("a savepoint", cost{captured: 1, asked: 1, expected: 1}, func() {
-				h.inTx(true, "SAVEPOINT s", "UPDATE crowd SET n = n * 3", "ROLLBACK TO s", "UPDATE crowd SET n = 5 WHERE id = 1")
+			h.wantCost("then in one", againCost, func() { h.inTx(true, another) })
+			wantCrowdRows(t, h, 5)
+			h.wantCost("in one that is rolled back", againCost, func() { h.inTx(false, another) })
+			wantCrowdRows(t, h, 5)
+			h.wantCost("behind a savepoint", cost{captured: 1, again: 1}, func() {
+				h.inTx(true, "SAVEPOINT s", another, "ROLLBACK TO s", "UPDATE crowd SET n = 6 WHERE id = 1")
 			})
-			h.exec("UPDATE crowd SET n = 4 WHERE id = 1")
-			wantCrowdRows(t, h, 4)
-			h.wantCost("a script", cost{captured: 1, asked: 1, expected: 1}, func() {
-				h.exec("UPDATE crowd SET n = 9 WHERE id = 1; UPDATE crowd SET n = 5")
-			})
+			h.exec("UPDATE crowd SET n = 5 WHERE id = 1")
 			wantCrowdRows(t, h, 5)
 			h.wantCost("INSERT of a query", expectedCost, func() { h.exec("INSERT INTO crowd (id, n) SELECT id, n FROM more WHERE n < $1", 100) })
 			h.wantCost("DELETE", expectedCost, func() { h.exec("DELETE FROM crowd WHERE id < $1 AND n <> $2", 1000, -1) })
@@ -133,11 +133,15 @@ func wantCrowdRows(t *testing.T, h *shelf, want int) {
 
 // withExecMode gives a DSN whose connections talk to the server in a mode of pgx's.
 func withExecMode(dsn string, mode pgx.QueryExecMode) string {
-	separator := "?"
-	if strings.Contains(dsn, "?") {
-		separator = "&"
+	return withParameter(dsn, "default_query_exec_mode="+strings.ReplaceAll(mode.String(), " ", "_"))
+}
+
+// withParameter gives a URL with one parameter more.
+func withParameter(url, parameter string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + parameter
 	}
-	return dsn + separator + "default_query_exec_mode=" + strings.ReplaceAll(mode.String(), " ", "_")
+	return url + "?" + parameter
 }
 
 // Whoever writes few rows must not pay a round trip for it, nor lose what is written through.
@@ -267,16 +271,89 @@ func TestTextsThatNeverRepeatAreNotAskedAbout(t *testing.T) {
 	wantCrowdRows(t, h, 3)
 }
 
+// A question that fails would end the caller's transaction: EXPLAIN plans with the arguments and evaluates what the
+// statement, planned without them, never does.
+func TestQuestionEndsNoTransaction(t *testing.T) {
+	t.Parallel()
+	h := newShelf(t, countedSetup())
+	wantCrowdRows(t, h, 0)
+	const text = "UPDATE crowd SET n = 1 / $1 WHERE n > $2"
+	h.wantCost("a transaction", cost{}, func() {
+		tx, err := h.db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }() // ended below, unless the test fails
+		if _, err := tx.Exec("SET LOCAL plan_cache_mode = force_generic_plan"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(text, 0, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	h.wantCost("all rows", cost{captured: 9}, func() { h.inTx(true, "UPDATE crowd SET n = n + 1") })
+	h.wantCost("a script", cost{captured: 10}, func() { h.exec("UPDATE crowd SET n = 9 WHERE id = 1; UPDATE crowd SET n = 5") })
+	wantCrowdRows(t, h, 5)
+	conn, err := h.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.ExecContext(t.Context(), "SET plan_cache_mode = force_generic_plan"); err != nil {
+		t.Fatal(err)
+	}
+	h.wantCost("outside a transaction", cost{asked: 1}, func() {
+		if _, err := conn.ExecContext(t.Context(), text+" -- outside", 0, 1000); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What the planner refuses once it may plan the next time, unless the text is to blame. Were a large write known as a small one for
+// an outage, the program would pay for its rows; were a wrong text asked about each time, for the questions.
+func TestQuestionThatFails(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]cost{"55006": expectedCost, "22012": {captured: 9}} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			s := countedSetup()
+			s.ddl += `; CREATE SEQUENCE calls; CREATE FUNCTION most() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN
+				IF nextval('calls') < 3 THEN RAISE 'not now' USING ERRCODE = '` + state + `'; END IF; RETURN 100; END $$`
+			h := newShelf(t, s)
+			const text = "UPDATE crowd SET n = 3 WHERE n < most()"
+			h.wantCost("it fails", cost{asked: 1}, func() { // the question, and then the statement
+				if _, err := h.db.Exec(text); !strings.HasPrefix(stateOf(t, err), state) {
+					t.Errorf("the error is %v", err)
+				}
+			})
+			h.wantCost("the next run", want, func() { h.exec(text) })
+			wantCrowdRows(t, h, 3)
+		})
+	}
+}
+
 // Sessions that take turns, a tenant each, have their own plan for a text each time it is their turn.
 func TestSessionsThatTakeTurnsAreNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	other, h := newShelf(t, countedSetup()), newShelf(t, countedSetup())
 	h.rules["other.yaml"] = other.rules["crowd.yaml"]
 	h.db, _ = h.open(countedSetup())
+	conn, err := h.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
 	h.wantCost("turns", cost{asked: 2}, func() {
 		for range 3 {
 			for _, schema := range []string{h.schema, other.schema} {
-				h.inTx(true, "SET LOCAL search_path = "+schema, "UPDATE crowd SET n = n WHERE n > id")
+				for _, text := range []string{"SET search_path = " + schema, "UPDATE crowd SET n = n WHERE n > id"} {
+					if _, err := conn.ExecContext(t.Context(), text); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 		}
 	})
@@ -312,23 +389,7 @@ func TestSizeIsAskedInTheModeOfTheCaller(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			h := newShelf(t, countedSetup())
-			cfg, err := pgx.ParseConfig(withExecMode(h.dsn, mode))
-			if err != nil {
-				t.Fatal(err)
-			}
-			wire := &lockedBuffer{}
-			cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-				f := pgproto3.NewFrontend(r, w)
-				f.Trace(wire, pgproto3.TracerOptions{SuppressTimestamps: true})
-				return f
-			}
-			db, err := wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
-				Redis: redisClient(t, testenv.RealRedis(t)), Rules: h.rules, MaxCapturedRows: 3, Outbox: wtcache.OutboxOff,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = db.Close() })
+			db, wire := h.openWired(withExecMode(h.dsn, mode))
 			if _, err := db.Exec("UPDATE crowd SET n = n + $1 WHERE id <= $2", 1, 9); err != nil {
 				t.Fatal(err)
 			}
@@ -355,6 +416,29 @@ func TestSizeIsAskedInTheModeOfTheCaller(t *testing.T) {
 	}
 }
 
+// openWired opens the tables and keeps what is said to the server, and by it.
+func (h *shelf) openWired(dsn string) (*sql.DB, *lockedBuffer) {
+	h.t.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	wire := &lockedBuffer{}
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		f := pgproto3.NewFrontend(r, w)
+		f.Trace(wire, pgproto3.TracerOptions{SuppressTimestamps: true})
+		return f
+	}
+	db, err := wtcache.OpenDB(stdlib.GetConnector(*cfg), wtcache.Config{
+		Redis: redisClient(h.t, testenv.RealRedis(h.t)), Rules: h.rules, MaxCapturedRows: 3, Outbox: wtcache.OutboxOff,
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = db.Close() })
+	return db, wire
+}
+
 // lockedBuffer is for a connection to write and for a test to read.
 type lockedBuffer struct {
 	mu  sync.Mutex // guards buf
@@ -374,13 +458,16 @@ func (b *lockedBuffer) String() string {
 }
 
 // A statement that waits for a lock waits for it in the question. Whoever cancels it, or limits it, gets the error of the
-// statement, and a connection that is as good as without us.
+// statement after the time that the statement would have had, and a statement that can be run again.
 func TestQuestionIsCancelledAsTheStatement(t *testing.T) {
 	t.Parallel()
 	const text = "/* größe */ UPDATE crowd SET n = n + 1"
-	for _, tx := range []bool{false, true} {
-		t.Run(fmt.Sprintf("transaction %t", tx), func(t *testing.T) {
+	for setting, state := range map[string]string{"statement_timeout": "57014", "lock_timeout": "55P03", "": ""} {
+		t.Run(cmp.Or(setting, "context"), func(t *testing.T) {
+			t.Parallel()
 			h := newShelf(t, countedSetup())
+			db, wire := h.openWired(h.dsn)
+			h.db = db
 			if err := h.db.Ping(); err != nil {
 				t.Fatal(err)
 			}
@@ -392,27 +479,37 @@ func TestQuestionIsCancelledAsTheStatement(t *testing.T) {
 			if _, err := lock.Exec("LOCK TABLE crowd"); err != nil {
 				t.Fatal(err)
 			}
-			var errs [2]string
-			for i, db := range []*sql.DB{h.plain, h.db} {
-				errs[i] = stateOf(t, limited(t, db, tx, text))
+			if setting == "" {
+				if err := cancelledWhileWaiting(t, h, text); !errors.Is(err, context.Canceled) {
+					t.Errorf("cancelled: %v", err)
+				}
+			} else {
+				plain, ours := stateOf(t, limited(t, h.plain, setting, text)), stateOf(t, limited(t, h.db, setting, text))
+				if plain != ours || !strings.HasPrefix(ours, state) {
+					t.Errorf("%s: %s through pgx, %s through wtcache", setting, plain, ours)
+				}
 			}
-			if errs[0] != errs[1] || !strings.HasPrefix(errs[0], "57014") {
-				t.Errorf("statement_timeout: %s through pgx, %s through wtcache", errs[0], errs[1])
-			}
-			if got := h.stats().SizesAsked; got != 1 {
-				t.Errorf("%d statements were asked about, want 1", got)
-			}
-			if err := cancelledWhileWaiting(t, h, tx, text+" -- another"); !errors.Is(err, context.Canceled) {
-				t.Errorf("cancelled: %v", err)
+			if said := saidOf(wire, "UPDATE crowd"); len(said) != 1 || !strings.Contains(said[0], "EXPLAIN") {
+				t.Errorf("the server was sent %q, want the question alone", said)
 			}
 			if err := lock.Rollback(); err != nil {
 				t.Fatal(err)
 			}
 			wantCrowdRows(t, h, 0)
-			h.exec(text)
+			h.wantCost("the next run", expectedCost, func() { h.exec(text) })
 			wantCrowdRows(t, h, 1)
 		})
 	}
+}
+
+// saidOf gives the requests in which a text occurs.
+func saidOf(wire *lockedBuffer, text string) (said []string) {
+	for line := range strings.Lines(wire.String()) {
+		if strings.HasPrefix(line, "F\t") && strings.Contains(line, text) {
+			said = append(said, line)
+		}
+	}
+	return said
 }
 
 // stateOf gives what the server says of an error.
@@ -425,51 +522,32 @@ func stateOf(t *testing.T, err error) string {
 	return fmt.Sprintf("%s %s at %d", pg.Code, pg.Message, pg.Position)
 }
 
-// limited runs a text that has no time to wait.
-func limited(t *testing.T, db *sql.DB, inTx bool, text string) error {
+// limited runs a text that may not wait for long, by a setting of the server's.
+func limited(t *testing.T, db *sql.DB, setting, text string) error {
 	t.Helper()
 	conn, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := conn.ExecContext(t.Context(), "SET statement_timeout = '20ms'"); err != nil {
+	if _, err := conn.ExecContext(t.Context(), "SET "+setting+" = '500ms'"); err != nil { // what is not locked is done within it
 		t.Fatal(err)
-	}
-	if inTx {
-		if _, err := conn.ExecContext(t.Context(), "BEGIN"); err != nil {
-			t.Fatal(err)
-		}
 	}
 	_, failed := conn.ExecContext(t.Context(), text)
-	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.ExecContext(t.Context(), "RESET statement_timeout"); err != nil {
+	if _, err := conn.ExecContext(t.Context(), "RESET "+setting); err != nil {
 		t.Fatal(err)
 	}
 	return failed
 }
 
 // cancelledWhileWaiting runs a text and cancels it once the server says that it waits for the table.
-func cancelledWhileWaiting(t *testing.T, h *shelf, inTx bool, text string) error {
+func cancelledWhileWaiting(t *testing.T, h *shelf, text string) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var run interface {
-		ExecContext(context.Context, string, ...any) (sql.Result, error)
-	} = h.db
-	if inTx {
-		tx, err := h.db.BeginTx(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = tx.Rollback() }() // ended with its context
-		run = tx
-	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := run.ExecContext(ctx, text)
+		_, err := h.db.ExecContext(ctx, text)
 		done <- err
 	}()
 	eventually(t, "it waits", func() (waiting bool) {

@@ -274,7 +274,7 @@ func (e *explaining) keyed() {
 		e.out.Why += fmt.Sprintf(" Every entry of %s becomes absent, too: %s.", listTables(st.coarse), e.alsoCoarse())
 	}
 	if e.x.engine.mayBeLarge(st) {
-		e.out.Why += fmt.Sprintf(" Nothing in its text holds it to few rows of a large table: before its first run by Exec, unprepared, the planner is asked (%s) how many it expects. More than %d, or as many written the last time, are not captured: every entry of %s becomes absent.",
+		e.out.Why += fmt.Sprintf(" Nothing in its text holds it to few rows of a large table: before its first run by Exec, unprepared and outside a transaction, the planner is asked (%s) how many it expects. More than %d, or as many written the last time, are not captured: every entry of %s becomes absent.",
 			strings.TrimSpace(askSize), e.x.engine.cfg.MaxCapturedRows, st.table.Name)
 	}
 	atCommit := "then their keys are fenced, COMMIT is sent, and they are applied"

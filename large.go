@@ -89,8 +89,9 @@ func (c *conn) whole(st *step, reason string) *step {
 }
 
 // sweepAhead deletes values while a large write runs that commits by itself: less is left for the sweep, which
-// comes before COMMIT and changes in nothing. It has ended when stop returns. In a transaction of the
-// caller's, which may be rolled back, it does nothing.
+// comes before COMMIT and changes in nothing. In a transaction of the caller's, which may be rolled back, it does
+// nothing. Nobody waits for it: the write holds its locks when it calls stop, and a value that is deleted late is
+// a miss.
 //
 // Where replicas have to acknowledge what is deleted it is left to the sweep: that waits for what it has
 // deleted itself. So are rules whose writes go without fences.
@@ -99,13 +100,9 @@ func (c *conn) sweepAhead(ctx context.Context, st *step) (stop func()) {
 	if !st.ahead || e.sync.Down() || slices.ContainsFunc(st.coarse, func(t *rules.Table) bool { return t.Rule.WaitReplicas > 0 || e.eventual(t) }) {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { e.sync.SweepAhead(ctx, globsOf(st.coarse...)) })
-	return func() {
-		cancel()
-		running.Wait()
-	}
+	ctx, stop = context.WithCancel(ctx)
+	e.sync.SweepAhead(ctx, globsOf(st.coarse...))
+	return stop
 }
 
 // wrote takes note of how many rows a step wrote.

@@ -1,6 +1,7 @@
 package wtcache_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -53,8 +54,10 @@ func TestSweepAheadOfALargeWrite(t *testing.T) {
 func TestLargeWriteThatIsRolledBackDeletesNothing(t *testing.T) {
 	t.Parallel()
 	h := newShelf(t, countedSetup())
-	wantCrowdRows(t, h, 0)
-	h.wantCost("rolled back", expectedCost, func() { h.inTx(false, "UPDATE crowd SET n = n + 1") })
+	const text = "UPDATE crowd SET n = n + 1"
+	h.exec(text) // is known as large then
+	wantCrowdRows(t, h, 1)
+	h.wantCost("rolled back", againCost, func() { h.inTx(false, text) })
 	for _, key := range []string{"c:1", "c:9", "n:name 1", "n:name 9"} {
 		if !h.there(key) {
 			t.Errorf("%s is gone", key)
@@ -84,4 +87,93 @@ func TestSweepAheadLosesRedis(t *testing.T) {
 	wantCrowdRows(t, h, 1)
 	link.Resume()
 	wantCrowdRows(t, h, 1)
+}
+
+// A large write that waited for Redis to answer what nobody needs would keep its rows locked for others.
+func TestLargeWriteDoesNotWaitForTheWalkAhead(t *testing.T) {
+	t.Parallel()
+	s := countedSetup()
+	link := testenv.ProxyURL(t, testenv.RealRedis(t))
+	s.redis = withParameter(link.URL, "read_timeout="+(4*patience).String())
+	bound := s.config
+	s.config = func(c *wtcache.Config) {
+		bound(c)
+		c.RedisTimeout, c.FenceLife = 4*patience, 20*patience
+	}
+	h := newShelf(t, s)
+	wantCrowdRows(t, h, 0)
+	trap := link.HoldRequest("\r\ndel\r\n")
+	t.Cleanup(trap.Release) // else the end of the test would wait for it
+	heldUp(t, h, "UPDATE crowd SET n = n + 1", func() { await(t, "a deletion", trap.Reached()) })
+	wantCrowdRows(t, h, 1)
+	trap.Release() // the deletion arrives late: a miss
+	wantCrowdRows(t, h, 1)
+}
+
+// What is deleted ahead must be nothing that the sweep has to wait for itself, and a write must not pay for a Redis that is known to
+// be down.
+func TestNothingIsDeletedAhead(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rule string
+		down bool
+		want bool
+	}{
+		"any other rule": {want: true},
+		"wait_replicas":  {rule: "wait_replicas: 1\n"},
+		"eventual":       {rule: "consistency: eventual\n"},
+		"Redis is down":  {down: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := countedSetup()
+			link := testenv.ProxyURL(t, testenv.RealRedis(t))
+			s.redis = link.URL
+			s.rules["crowd"] += c.rule
+			bound := s.config
+			s.config = func(cfg *wtcache.Config) {
+				bound(cfg)
+				if c.down {
+					cfg.RedisTimeout = 100 * time.Millisecond
+				}
+			}
+			h := newShelf(t, s)
+			h.exec("UPDATE crowd SET n = 1 WHERE id = 1")
+			if c.down {
+				link.Pause()
+				link.Cut()
+				eventually(t, "Redis is known to be down", func() bool {
+					h.exec("UPDATE crowd SET n = n + 1 WHERE id = 1")
+					return h.stats().BreakerOpen
+				})
+			}
+			heldUp(t, h, "UPDATE crowd SET n = n + 1", func() {
+				ahead := func() bool {
+					h.sent.mu.Lock()
+					defer h.sent.mu.Unlock()
+					return slices.Contains(h.sent.names, "scan")
+				}
+				if c.want {
+					eventually(t, "it walks ahead", ahead)
+				}
+				h.awaitsRow(t)
+				if ahead() != c.want {
+					t.Errorf("it walks ahead: %t, want %t", ahead(), c.want)
+				}
+			})
+			link.Resume()
+		})
+	}
+}
+
+// awaitsRow waits until a session waits for another's row of the crowd.
+func (h *shelf) awaitsRow(t *testing.T) {
+	t.Helper()
+	eventually(t, "it waits", func() (waiting bool) {
+		if err := h.plain.QueryRow(`SELECT EXISTS (SELECT FROM pg_locks held JOIN pg_locks waiting USING (pid)
+			WHERE held.relation = 'crowd'::regclass AND held.granted AND NOT waiting.granted)`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		return waiting
+	})
 }

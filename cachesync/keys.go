@@ -103,6 +103,9 @@ func owners(name string) []string {
 	return found
 }
 
+// isHeader says whether a name is that of a key's header.
+func isHeader(name string) bool { return strings.HasSuffix(name, metaSuffix) }
+
 // MatchesAny says whether a key matches one of the patterns of Redis' SCAN.
 func MatchesAny(globs []string, key string) bool {
 	return slices.ContainsFunc(globs, func(glob string) bool { return matchGlob(glob, key) })

@@ -58,26 +58,46 @@ func (c *Client) SweepReplicated(ctx context.Context, globs []string, replicas i
 	return touched, nil
 }
 
-// SweepAhead deletes values of keys that match the globs and of which nothing else is there, in one walk. It
-// promises nothing: it is for a caller who is about to Sweep, and has to wait for something else first. It ends
-// with the context, or with the first call that fails.
-func (c *Client) SweepAhead(ctx context.Context, globs []string) {
-	var touched atomic.Int64
-	_ = c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error { // Sweep will meet it, too
-		for _, glob := range globs {
-			if err := c.walkPages(ctx, node, glob, func(names []string) error {
-				if values, _ := owned(names, glob); len(values) > 0 {
-					n, _ := c.deleteValues(ctx, node, values)
-					touched.Add(int64(n))
-				}
-				return ctx.Err()
-			}); err != nil {
-				return err
+// SweepAhead begins to delete values of keys that match the globs, in one walk, and does not wait for it: done is
+// closed when it has ended. A key with a lease, a fence or an entry in format Versioned is left where that shows in
+// the page that shows its value. It promises nothing: it is for a caller who is about to Sweep, and has to wait for
+// something else first. It ends with the context, with Close, or with the first call that fails; what it has sent by
+// then may arrive later, and costs a miss.
+func (c *Client) SweepAhead(ctx context.Context, globs []string) (done <-chan struct{}) {
+	ended := make(chan struct{})
+	if !c.begin() {
+		close(ended)
+		return ended
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(c.ctx, cancel)
+	go func() {
+		defer c.background.Done()
+		defer close(ended)
+		defer cancel()
+		defer unhook()
+		_ = c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error { // Sweep will meet it, too
+			return c.walkAhead(ctx, node, globs)
+		})
+	}()
+	return ended
+}
+
+func (c *Client) walkAhead(ctx context.Context, node redis.UniversalClient, globs []string) error {
+	for _, glob := range globs {
+		if err := c.walkPages(ctx, node, glob, func(names []string) error {
+			// A header goes with its value.
+			values, _ := owned(slices.DeleteFunc(names, isHeader), glob)
+			if len(values) > 0 && ctx.Err() == nil {
+				n, _ := c.deleteValues(ctx, node, values)
+				c.stats.SweptKeys.Add(int64(n))
 			}
+			return ctx.Err()
+		}); err != nil {
+			return err
 		}
-		return nil
-	})
-	c.stats.SweptKeys.Add(touched.Load())
+	}
+	return nil
 }
 
 func (c *Client) walk(ctx context.Context, globs []string, replicas int) (int, error) {

@@ -210,35 +210,67 @@ func TestSweptKeysAreThoseOfTheCommand(t *testing.T) {
 }
 
 // What is deleted ahead of a commit that may never come must be values alone: a lease or a fence that ended with it would cost
-// its holder a fill, or a payload.
+// its holder a fill, or a payload. Of a value that had a header to itself nothing must stay, or a plain one would be there as without one.
 func TestSweepAheadDeletesBareValues(t *testing.T) {
-	c, prefix := shared(t)
-	ctx := t.Context()
-	key := func(name string) string { return prefix + "user:" + name }
-	for _, k := range []string{key("value"), key("fenced"), prefix + "other:1"} {
-		mustFence(t, c, k).Apply(ctx, map[string]Entry{k: entry(Envelope, "1", 5)})
+	for _, format := range []Format{Envelope, Plain, Hash, Versioned} {
+		t.Run(format.String(), func(t *testing.T) {
+			c, prefix := shared(t)
+			ctx := t.Context()
+			key := func(name string) string { return prefix + "user:" + name }
+			for _, k := range []string{key("value"), key("fenced"), prefix + "other:1"} {
+				mustFence(t, c, k).Apply(ctx, map[string]Entry{k: entry(format, "1", 5)})
+			}
+			lease, err := c.Lease(ctx, key("lease"), format, testSchema)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fence := mustFence(t, c, key("fenced"))
+			before, other := look(t, c.rdb, key("value")), look(t, c.rdb, prefix+"other:1")
+			<-c.SweepAhead(ctx, []string{prefix + "user:*"})
+			want := "absent"
+			if format == Versioned { // its pointer is met, and nothing under its own name
+				want = before
+			}
+			for k, want := range map[string]string{key("value"): want, prefix + "other:1": other} {
+				if got := look(t, c.rdb, k); got != want {
+					t.Errorf("%s: %s, want %s", k, got, want)
+				}
+			}
+			if ok, err := c.Fill(ctx, lease, entry(format, "1", 0)); !ok || err != nil {
+				t.Errorf("a lease was ended: %v, %v", ok, err)
+			}
+			if r := fence.Apply(ctx, map[string]Entry{key("fenced"): entry(format, "2", 6)}); r.Dropped != 0 {
+				t.Errorf("a fence was made dirty: %+v", r)
+			}
+			given, giveUp := context.WithCancel(ctx)
+			giveUp()
+			<-c.SweepAhead(given, []string{prefix + "*"})
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			<-c.SweepAhead(ctx, []string{prefix + "*"})
+			if got := look(t, c.rdb, prefix+"other:1"); got != other {
+				t.Errorf("after its context had ended, or its client: %s", got)
+			}
+		})
 	}
-	lease, err := c.Lease(ctx, key("lease"), Envelope, testSchema)
-	if err != nil {
+}
+
+// A program that ends must not leave requests behind on a Redis client that it closes next.
+func TestCloseWaitsForSweepAhead(t *testing.T) {
+	proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
+	c := newTestClient(t, dial(t, proxy.URL), Options{Deadline: 250 * time.Millisecond, FenceLife: time.Minute})
+	key := testenv.KeyPrefix(t) + "1"
+	store(t, c, key, entry(Envelope, "1", 5))
+	trap := proxy.HoldRequest("\r\ndel\r\n")
+	done := c.SweepAhead(t.Context(), []string{key})
+	<-trap.Reached() // and it is never answered
+	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fence := mustFence(t, c, key("fenced"))
-	c.SweepAhead(ctx, []string{prefix + "user:*"})
-	for k, want := range map[string]string{key("value"): "absent", prefix + "other:1": "value 5"} {
-		if got := look(t, c.rdb, k); got != want {
-			t.Errorf("%s: %s, want %s", k, got, want)
-		}
-	}
-	if ok, err := c.Fill(ctx, lease, entry(Envelope, "1", 0)); !ok || err != nil {
-		t.Errorf("a lease was ended: %v, %v", ok, err)
-	}
-	if r := fence.Apply(ctx, map[string]Entry{key("fenced"): entry(Envelope, "2", 6)}); r.Dropped != 0 {
-		t.Errorf("a fence was made dirty: %+v", r)
-	}
-	done, cancel := context.WithCancel(ctx)
-	cancel()
-	c.SweepAhead(done, []string{prefix + "*"})
-	if got := look(t, c.rdb, prefix+"other:1"); got != "value 5" {
-		t.Errorf("after its context had ended: %s", got)
+	select {
+	case <-done:
+	default:
+		t.Error("it was closed while a walk was under way")
 	}
 }
