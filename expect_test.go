@@ -1,7 +1,6 @@
 package wtcache_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -417,13 +415,13 @@ func TestSizeIsAskedInTheModeOfTheCaller(t *testing.T) {
 }
 
 // openWired opens the tables and keeps what is said to the server, and by it.
-func (h *shelf) openWired(dsn string) (*sql.DB, *lockedBuffer) {
+func (h *shelf) openWired(dsn string) (*sql.DB, *heard) {
 	h.t.Helper()
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	wire := &lockedBuffer{}
+	wire := &heard{}
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		f := pgproto3.NewFrontend(r, w)
 		f.Trace(wire, pgproto3.TracerOptions{SuppressTimestamps: true})
@@ -437,24 +435,6 @@ func (h *shelf) openWired(dsn string) (*sql.DB, *lockedBuffer) {
 	}
 	h.t.Cleanup(func() { _ = db.Close() })
 	return db, wire
-}
-
-// lockedBuffer is for a connection to write and for a test to read.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // A statement that waits for a lock waits for it in the question. Whoever cancels it, or limits it, gets the error of the
@@ -503,7 +483,7 @@ func TestQuestionIsCancelledAsTheStatement(t *testing.T) {
 }
 
 // saidOf gives the requests in which a text occurs.
-func saidOf(wire *lockedBuffer, text string) (said []string) {
+func saidOf(wire *heard, text string) (said []string) {
 	for line := range strings.Lines(wire.String()) {
 		if strings.HasPrefix(line, "F\t") && strings.Contains(line, text) {
 			said = append(said, line)

@@ -392,12 +392,14 @@ func (h *heard) error(err error) {
 	h.errors = append(h.errors, err)
 }
 
-// told says how often a text was logged.
-func (h *heard) told(text string) int {
+func (h *heard) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return strings.Count(h.log.String(), text)
+	return h.log.String()
 }
+
+// told says how often a text was logged.
+func (h *heard) told(text string) int { return strings.Count(h.String(), text) }
 
 func (h *heard) reported() []error {
 	h.mu.Lock()

@@ -96,7 +96,7 @@ func (p *pinnedKeys) resolve(args []driver.NamedValue) (keys []string, ok bool) 
 func pinnedText(v parser.Value, column rules.KeyColumn, args []driver.NamedValue, insert bool) (string, bool) {
 	switch v.Kind {
 	case parser.ValueInteger:
-		if n, err := strconv.ParseInt(v.Text, 10, 64); err != nil || strconv.FormatInt(n, 10) != v.Text {
+		if column.Canon == rules.CanonText && !canonicalInteger(v.Text) {
 			return "", false // 0099999999999 is stored without its zeros, also as a text
 		}
 		return canonicalText(v.Text, column, insert)
@@ -135,12 +135,16 @@ func argumentText(v any, canon rules.Canon) (string, bool) {
 
 var canonicalUUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
+func canonicalInteger(s string) bool {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == s
+}
+
 // canonicalText says whether s is how Postgres itself prints the value in a column.
 func canonicalText(s string, column rules.KeyColumn, insert bool) (string, bool) {
 	switch column.Canon {
 	case rules.CanonInteger:
-		n, err := strconv.ParseInt(s, 10, 64)
-		return s, err == nil && strconv.FormatInt(n, 10) == s
+		return s, canonicalInteger(s)
 	case rules.CanonUUID:
 		return s, canonicalUUID.MatchString(s)
 	case rules.CanonText:
