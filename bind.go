@@ -254,7 +254,7 @@ func (b *binder) pinned(st *step, t *rules.Table) (p *pinnedKeys, why string) {
 			return nil, "it may give rows another key"
 		}
 	}
-	p = &pinnedKeys{table: t, insert: s.Kind == parser.KindInsert, text: st.text}
+	p = &pinnedKeys{table: t, stmt: s}
 	if s.Kind != parser.KindInsert {
 		if p = p.add(func(column string) (parser.Value, bool) { return pinOf(s, column) }); p == nil {
 			return nil, "its WHERE does not compare every key column with a constant or a parameter by ="

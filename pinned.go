@@ -3,8 +3,8 @@ package wtcache
 import (
 	"database/sql/driver"
 	"regexp"
+	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/wtcache/wtcache/parser"
@@ -15,10 +15,9 @@ import (
 // its constants and parameters: one row of values, parallel to the table's key
 // columns, for each row that it names.
 type pinnedKeys struct {
-	table  *rules.Table
-	insert bool
-	text   string // of the statement
-	rows   [][]parser.Value
+	table *rules.Table
+	stmt  *parser.Statement
+	rows  [][]parser.Value
 }
 
 // add appends a row, or gives nil where a column's value is not a parameter or a constant.
@@ -31,29 +30,14 @@ func (p *pinnedKeys) add(value func(column string) (parser.Value, bool)) *pinned
 		default:
 			ok = false
 		}
-		if !ok || !castKeepsText(v.Cast, k.Canon) || v.Kind == parser.ValueParam && p.repeats(v.Param) {
+		// A parameter's other place may decide its type: `VALUES ($1::int, $1)` stores 7 as a text for "007".
+		if !ok || !castKeepsText(v.Cast, k.Canon) || v.Kind == parser.ValueParam && slices.Contains(p.stmt.Repeated, v.Param) {
 			return nil
 		}
 		row[i] = v
 	}
 	p.rows = append(p.rows, row)
 	return p
-}
-
-// repeats says whether a parameter may stand in the statement more than once. It is of one type then, which its
-// other place may decide: `VALUES ($1::int, $1)` stores 7 as a text for "007".
-func (p *pinnedKeys) repeats(param int) bool {
-	name, n := "$"+strconv.Itoa(param), 0
-	for rest := p.text; ; {
-		_, after, found := strings.Cut(rest, name)
-		if !found {
-			return n > 1
-		}
-		if after == "" || after[0] < '0' || after[0] > '9' {
-			n++
-		}
-		rest = after
-	}
 }
 
 // castKeepsText says whether a value keeps its canonical text through a cast.
@@ -78,7 +62,7 @@ func (p *pinnedKeys) resolve(args []driver.NamedValue) (keys []string, ok bool) 
 	values := make([]*string, len(texts))
 	for _, row := range p.rows {
 		for i, v := range row {
-			if texts[i], ok = pinnedText(v, p.table.KeyColumns[i], args, p.insert); !ok {
+			if texts[i], ok = pinnedText(v, p.table.KeyColumns[i], args, p.stmt.Kind == parser.KindInsert); !ok {
 				return nil, false
 			}
 			values[i] = &texts[i]

@@ -154,6 +154,9 @@ func describeValues(s *Statement) (lines []string) {
 	for _, p := range s.Pins {
 		add("pin %s = %s", p.Column, showValues([]Value{p.Value}))
 	}
+	if len(s.Repeated) > 0 {
+		add("repeats $%s", strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Repeated), " ", ", $"), "[]"))
+	}
 	return lines
 }
 

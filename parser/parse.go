@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -92,12 +93,37 @@ func newStatement(sql string, node *pg.Node, tokens []token) (stmt *Statement) {
 			stmt = &Statement{Kind: KindUnparsable, Span: span}
 		}
 	}()
-	b := builder{stmt: &Statement{Span: span}, words: countWords(sql, tokens)}
+	b := builder{stmt: &Statement{Span: span, Repeated: repeated(sql, tokens)}, words: countWords(sql, tokens)}
 	b.build(node)
 	if b.words.setConfig || b.words.unicode && callsSetConfig(node) {
 		b.stmt.SetConfig = true
 	}
 	return b.stmt
+}
+
+// maxParams is how many parameters the protocol can carry (a 16-bit count).
+const maxParams = 1<<16 - 1
+
+// repeated gives the parameters that stand in a statement more than once.
+func repeated(sql string, tokens []token) (twice []int) {
+	var times []uint8 // by the parameter's number
+	for _, t := range tokens {
+		if t.kind != tokParam {
+			continue
+		}
+		n, err := strconv.Atoi(sql[t.start+1 : t.end])
+		if err != nil || n > maxParams {
+			continue
+		}
+		if n >= len(times) {
+			times = append(times, make([]uint8, n+1-len(times))...)
+		}
+		if times[n]++; times[n] == 2 {
+			twice = append(twice, n)
+		}
+		times[n] = min(times[n], 2)
+	}
+	return twice
 }
 
 // wordCounts says which keywords a statement's tokens hold, to spare most

@@ -134,6 +134,9 @@ type Statement struct {
 	// Sets are the columns that UPDATE SET or DO UPDATE SET gives a value that the text shows: a parameter, a constant,
 	// NULL, or EXCLUDED's column. Columns of Assigned that are not here get an expression, or a part of one.
 	Sets []Pin
+	// Repeated are the numbers of the parameters that stand in the statement more than once. Such a parameter has one
+	// type, which any of its places may decide.
+	Repeated []int
 	// Returned has an item for each one of RETURNING: the name of the target's column, "*", or "" for anything else.
 	Returned []string
 
