@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,6 +141,7 @@ func newEngine(cfg Config) (*engine, error) {
 		Logger:    cfg.Logger,
 		OnError:   e.reported,
 		Globs:     ruleGlobs(e.rules),
+		NoHeaders: !slices.ContainsFunc(e.rules, hasHeaders),
 	}
 	if e.durable() {
 		options.Recovered, options.HandOver = e.recovered, e.handOver
@@ -166,6 +168,13 @@ func ruleGlobs(all []*rules.Rule) []string {
 		globs = append(globs, r.Globs()...)
 	}
 	return globs
+}
+
+// hasHeaders says whether an entry of the rule has its header in a key of its own.
+func hasHeaders(r *rules.Rule) bool {
+	return slices.ContainsFunc(r.Entries, func(e *rules.Entry) bool {
+		return e.Format == rules.FormatPlain || e.Format == rules.FormatVersioned
+	})
 }
 
 func (e *engine) close() error {

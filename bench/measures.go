@@ -150,16 +150,21 @@ func updateDual(w *way) action {
 	}
 }
 
+// querier is a pool, or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, text string, args ...any) pgx.Row
+}
+
 // one runs a statement by hand that gives back the id and the JSON of the row that it writes.
-func (w *way) one(ctx context.Context, text string, args ...any) (id int64, row []byte, err error) {
-	err = w.pool.QueryRow(ctx, text, args...).Scan(&id, &row)
+func one(ctx context.Context, q querier, text string, args ...any) (id int64, row []byte, err error) {
+	err = q.QueryRow(ctx, text, args...).Scan(&id, &row)
 	return id, row, err
 }
 
 func updateBest(w *way) action {
 	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
-		id, row, err := w.one(ctx, text, r.Int64N(100), w.someID(r))
+		id, row, err := one(ctx, w.pool, text, r.Int64N(100), w.someID(r))
 		if err != nil {
 			return err
 		}
@@ -290,7 +295,7 @@ func literalDual(w *way) action {
 
 func literalBest(w *way) action {
 	return func(ctx context.Context, r *rand.Rand) error {
-		id, row, err := w.one(ctx, w.literalJSON(r, w.someID(r)), simple...)
+		id, row, err := one(ctx, w.pool, w.literalJSON(r, w.someID(r)), simple...)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // wayTwoTrips is the least that a write-through with a fence costs: a SET to Redis that is answered before the statement is
@@ -23,7 +25,7 @@ func (w *way) fencedWrite(text func(*rand.Rand, int64) (string, []any)) action {
 			return err
 		}
 		statement, args := text(r, id)
-		_, row, err := w.one(ctx, statement, args...)
+		_, row, err := one(ctx, w.pool, statement, args...)
 		if err != nil {
 			return err
 		}
@@ -40,6 +42,7 @@ func literalTwoTrips(w *way) action {
 	return w.fencedWrite(func(r *rand.Rand, id int64) (string, []any) { return w.literalJSON(r, id), simple })
 }
 
+// txTwoTrips sends the statements of a transaction one by one: a driver gets them so from its callers.
 func txTwoTrips(w *way) action {
 	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
@@ -51,10 +54,20 @@ func txTwoTrips(w *way) action {
 		if _, err := pipe.Exec(ctx); err != nil {
 			return err
 		}
-		if err := w.batch(ctx, r, text, ids, func(id int64, row []byte) { pipe.Set(ctx, w.entry(id), row, ttl) }); err != nil {
+		err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+			for _, id := range ids {
+				_, row, err := one(ctx, tx, text, r.Int64N(100), id)
+				if err != nil {
+					return err
+				}
+				pipe.Set(ctx, w.entry(id), row, ttl)
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		_, err := pipe.Exec(ctx)
+		_, err = pipe.Exec(ctx)
 		return err
 	}
 }

@@ -41,6 +41,9 @@ type Options struct {
 	OwedMax int
 	// Globs are the patterns of all keys in use, as for Redis' SCAN.
 	Globs []string
+	// NoHeaders says that no entry of theirs is Plain or Versioned. A sweep then does not ask for a header to each value,
+	// which is half of its work, until it has met one.
+	NoHeaders bool
 	// Replica is a client that reads from replicas, for LookReplica alone; nil for
 	// none. It is not closed by Close.
 	Replica redis.UniversalClient

@@ -51,16 +51,22 @@ func isNonce(s string) bool {
 // around them hashes as they do), the empty key, and tagged keys that end like
 // a sibling's or a version key's own name. Such keys are never cached, which is never stale.
 func siblingsOf(key string) (siblings, bool) {
-	if isTagged(key) {
-		if _, isSibling := cutSuffix(key); isSibling || isVersion(key) {
-			return siblings{}, false
-		}
+	switch tagged, ok := mayHaveSiblings(key); {
+	case !ok:
+		return siblings{}, false
+	case tagged:
 		return siblingsAround(key, "", key, ""), true
 	}
-	if key == "" || strings.Contains(key, "}") {
-		return siblings{}, false
-	}
 	return siblingsAround(key, "{", key, "}"), true
+}
+
+// mayHaveSiblings also says whether the key has a hash tag of its own.
+func mayHaveSiblings(key string) (tagged, ok bool) {
+	if isTagged(key) {
+		_, isSibling := cutSuffix(key)
+		return true, !isSibling && !isVersion(key)
+	}
+	return false, key != "" && !strings.Contains(key, "}")
 }
 
 // siblingsAround makes one text of all names: each write names them, and an allocation costs as much as a short name.

@@ -85,15 +85,10 @@ func (c *Client) SweepAhead(ctx context.Context, globs []string) (done <-chan st
 
 func (c *Client) walkAhead(ctx context.Context, node redis.UniversalClient, globs []string) error {
 	for _, glob := range globs {
-		if err := c.walkPages(ctx, node, glob, func(names []string) error {
-			// A header goes with its value.
-			values, _ := owned(slices.DeleteFunc(names, isHeader), glob)
-			if len(values) > 0 && ctx.Err() == nil {
-				n, _ := c.deleteValues(ctx, node, values)
-				c.stats.SweptKeys.Add(int64(n))
-			}
-			return ctx.Err()
-		}); err != nil {
+		w := walker{Client: c, node: node, glob: glob, headers: !c.o.NoHeaders, ahead: true}
+		err := w.walk(ctx)
+		c.stats.SweptKeys.Add(int64(w.touched))
+		if err != nil {
 			return err
 		}
 	}
@@ -104,8 +99,9 @@ func (c *Client) walk(ctx context.Context, globs []string, replicas int) (int, e
 	var touched atomic.Int64
 	err := c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
 		for _, glob := range globs {
-			n, err := c.walkNode(ctx, node, glob, replicas)
-			touched.Add(int64(n))
+			w := walker{Client: c, node: node, glob: glob, headers: !c.o.NoHeaders, replicas: replicas}
+			err := w.walk(ctx)
+			touched.Add(int64(w.touched))
 			if err != nil {
 				return fmt.Errorf("sweep %q: %w", glob, err)
 			}
@@ -131,34 +127,17 @@ func (c *Client) eachMaster(ctx context.Context, fn func(context.Context, redis.
 	return err
 }
 
-func (c *Client) walkNode(ctx context.Context, node redis.UniversalClient, glob string, replicas int) (touched int, err error) {
-	err = c.walkPages(ctx, node, glob, func(names []string) error {
-		n, err := c.sweepPage(ctx, node, names, glob, replicas)
-		touched += n
-		return err
-	})
-	return touched, err
-}
-
-// walkPages calls fn with each page of names that hold the glob.
-func (c *Client) walkPages(ctx context.Context, node redis.UniversalClient, glob string, fn func(names []string) error) error {
-	for cursor := "0"; ; {
-		names, next, err := c.scan(ctx, node, cursor, glob)
-		if err == nil {
-			err = fn(names)
-		}
-		if err != nil || next == "0" {
-			return err
-		}
-		cursor = next
-	}
-}
-
 // scan asks for one page of names that hold the glob anywhere, which finds the
 // siblings too: their names are built around the key's.
 func (c *Client) scan(ctx context.Context, node redis.UniversalClient, cursor, glob string) (names []string, next string, err error) {
-	cmd := onceCmd{redis.NewCmd(ctx, "scan", cursor, "match", "*"+glob+"*", "count", scanCount)}
-	r := c.do(ctx, node, []redis.Cmder{cmd})[0]
+	return decodeScan(ctx, c.do(ctx, node, []redis.Cmder{scanCmd(ctx, cursor, glob)})[0])
+}
+
+func scanCmd(ctx context.Context, cursor, glob string) redis.Cmder {
+	return once(ctx, "scan", cursor, "match", "*"+glob+"*", "count", scanCount)
+}
+
+func decodeScan(ctx context.Context, r reply) (names []string, next string, err error) {
 	if r.err != nil {
 		return nil, "", explain(ctx, r.err)
 	}
@@ -171,6 +150,7 @@ func (c *Client) scan(ctx context.Context, node redis.UniversalClient, cursor, g
 	if !ok || !ok2 {
 		return nil, "", errors.New("decode SCAN: not a cursor and a list")
 	}
+	names = make([]string, 0, len(list))
 	for _, item := range list {
 		if name, ok := item.(string); ok {
 			names = append(names, name)
@@ -179,71 +159,143 @@ func (c *Client) scan(ctx context.Context, node redis.UniversalClient, cursor, g
 	return names, next, nil
 }
 
-// sweepPage makes the keys behind a page of names absent. Of most keys there is a value and nothing else, and
-// to delete that takes no script, which would cost ten times as much: what is met under a key's own name is
-// deleted, and what is met under a sibling's is for the script. SCAN gives all names that are there all the
-// time, so a lease or a fence is met under its own name, too. Where replicas are waited for all is for the
+// walker makes the keys behind the names of one server absent that a glob matches. Of most keys there is a value and
+// nothing else, and to delete that takes no script, which would cost ten times as much: what is met under a key's own
+// name is deleted, and what is met under a sibling's is for the script. SCAN gives all names that are there all the
+// time, so a lease or a fence is met under its own name, too. What one page asks for goes out with the request for
+// the next. Where replicas are waited for all is for the
 // script, which is sent once: tried again it would find nothing to delete, and since Redis 7.2 a connection
 // that has changed nothing has nothing to WAIT for.
-func (c *Client) sweepPage(ctx context.Context, node redis.UniversalClient, names []string, glob string, replicas int) (touched int, err error) {
-	values, siblings := owned(names, glob)
-	switch {
-	case replicas > 0:
-		siblings = append(siblings, values...)
-	case len(values) > 0:
-		var left []string
-		touched, left = c.deleteValues(ctx, node, values)
-		siblings = append(siblings, left...)
-	}
-	if len(siblings) == 0 {
-		return touched, nil
-	}
-	n, err := c.invalidate(ctx, siblings, "", replicas)
-	return touched + n, err
+type walker struct {
+	*Client
+	node     redis.UniversalClient
+	glob     string
+	replicas int
+	ahead    bool // values alone, and what fails is left
+	// headers says that a value's header is deleted with it. Without it one stands for nothing, but it would take up room
+	// until it expires.
+	headers bool
+	touched int
 }
 
-// deleteValues deletes values and their headers, and gives the keys of which that is not known: those
-// are for the script, which waits for slots that move and says what is wrong.
-func (c *Client) deleteValues(ctx context.Context, node redis.UniversalClient, keys []string) (deleted int, left []string) {
-	var cmds []redis.Cmder
-	each := len(keys) // a command's keys
-	if !c.single {
-		each = 1 // they lie in different slots
+func (w *walker) walk(ctx context.Context) error {
+	var values []string // of the page before
+	for cursor := "0"; ; {
+		names, next, err := w.turn(ctx, values, cursor)
+		if err != nil {
+			return err
+		}
+		var siblings []string
+		values, siblings = w.page(names)
+		if err := w.end(ctx, siblings); err != nil {
+			return err
+		}
+		if next == "0" {
+			_, _, err := w.turn(ctx, values, "")
+			return err
+		}
+		cursor = next
 	}
-	for some := range slices.Chunk(keys, each) {
+}
+
+// turn deletes values and asks for the page at a cursor, where one is given, in one round trip.
+func (w *walker) turn(ctx context.Context, values []string, cursor string) (names []string, next string, err error) {
+	cmds := w.deletions(ctx, values)
+	n := len(cmds)
+	if cursor != "" {
+		cmds = append(cmds, scanCmd(ctx, cursor, w.glob))
+	}
+	if len(cmds) == 0 {
+		return nil, "", nil
+	}
+	replies := w.do(ctx, w.node, cmds)
+	left := w.deleted(replies[:n], values)
+	if cursor != "" {
+		if names, next, err = decodeScan(ctx, replies[n]); err != nil {
+			return nil, "", err
+		}
+	}
+	return names, next, w.end(ctx, left)
+}
+
+// end makes keys absent by the script.
+func (w *walker) end(ctx context.Context, keys []string) error {
+	if len(keys) == 0 || w.ahead {
+		return nil
+	}
+	n, err := w.invalidate(ctx, keys, "", w.replicas)
+	w.touched += n
+	return err
+}
+
+// page gives the keys behind a page of names of which the value is to be deleted, and those that are for the script.
+func (w *walker) page(names []string) (values, siblings []string) {
+	w.headers = w.headers || slices.ContainsFunc(names, isHeader)
+	if w.ahead {
+		names = slices.DeleteFunc(names, isHeader) // one that is met before its value goes with it
+	}
+	values, siblings = owned(names, w.glob)
+	if w.replicas > 0 {
+		return nil, append(siblings, values...)
+	}
+	return values, siblings
+}
+
+// deletions are commands that delete values, and headers where there are any.
+func (w *walker) deletions(ctx context.Context, keys []string) (cmds []redis.Cmder) {
+	for some := range slices.Chunk(keys, w.together(keys)) {
 		args := make([]any, 1, 1+2*len(some))
 		args[0] = "del"
 		for _, key := range some {
 			args = append(args, key)
+			if !w.headers {
+				continue
+			}
 			if s, ok := siblingsOf(key); ok {
 				args = append(args, s.meta)
 			}
 		}
 		cmds = append(cmds, once(ctx, args...))
 	}
-	for i, r := range c.do(ctx, node, cmds) {
+	return cmds
+}
+
+// together is how many keys a command may delete: in a Cluster they lie in different slots.
+func (w *walker) together(keys []string) int {
+	if w.single {
+		return max(1, len(keys))
+	}
+	return 1
+}
+
+// deleted counts what has been deleted, and gives the keys of which that is not known: those
+// are for the script, which waits for slots that move and says what is wrong.
+func (w *walker) deleted(replies []reply, keys []string) (left []string) {
+	each := w.together(keys)
+	for i, r := range replies {
+		some := keys[i*each : min((i+1)*each, len(keys))]
 		n, ok := r.val.(int64)
 		if r.err != nil || !ok {
-			left = append(left, keys[i*each:min((i+1)*each, len(keys))]...)
+			left = append(left, some...)
 			continue
 		}
-		deleted += int(min(n, int64(each))) // a value and its header are one
+		w.touched += int(min(n, int64(len(some)))) // a value and its header are one
 	}
-	c.stats.Invalidations.Add(int64(len(keys) - len(left)))
-	return deleted, left
+	w.stats.Invalidations.Add(int64(len(keys) - len(left)))
+	return left
 }
 
 // owned gives the keys behind the names found, once each, that the glob really
 // matches: those of which only the own name was found, and the others.
 func owned(names []string, glob string) (values, siblings []string) {
+	values = make([]string, 0, len(names))
 	for _, name := range names {
-		for _, key := range owners(name) {
+		if _, ok := mayHaveSiblings(name); ok && matchGlob(glob, name) {
+			values = append(values, name)
+		}
+		for _, key := range owners(name)[1:] {
 			s, ok := siblingsOf(key)
-			switch {
-			case !ok || !matchGlob(glob, key):
-			case name == s.key:
-				values = append(values, key)
-			case name == s.control || name == s.meta || name == s.pointer:
+			if ok && matchGlob(glob, key) && (name == s.control || name == s.meta || name == s.pointer) {
 				siblings = append(siblings, key)
 			}
 		}

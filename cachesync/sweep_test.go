@@ -189,6 +189,40 @@ func TestChunks(t *testing.T) {
 	}
 }
 
+// A program whose rules need no headers may still meet entries that have one, of rules as they were: nothing of them may be
+// served after a sweep, and what is stored next must be whole.
+func TestSweepWithoutHeadersEndsEntriesThatHaveOne(t *testing.T) {
+	for _, ahead := range []bool{false, true} {
+		c := newTestClient(t, dial(t, testenv.RealRedis(t)), Options{NoHeaders: true})
+		prefix, ctx := testenv.KeyPrefix(t), t.Context()
+		for _, format := range allFormats {
+			for i := range 20 { // some values are met before the first header, most after it
+				key := fmt.Sprintf("%s%s%d", prefix, format, i)
+				store(t, c, key, entry(format, "1", 5))
+			}
+		}
+		if ahead {
+			<-c.SweepAhead(ctx, []string{prefix + "*"})
+		}
+		if _, err := c.Sweep(ctx, []string{prefix + "*"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, format := range allFormats {
+			for i := range 20 {
+				key := fmt.Sprintf("%s%s%d", prefix, format, i)
+				names, _ := siblingsOf(key)
+				if n, err := c.rdb.Exists(ctx, names.key, names.pointer, names.control).Result(); n != 0 || err != nil {
+					t.Errorf("%s: %d of value, pointer and control state are there (%v)", key, n, err)
+				}
+				store(t, c, key, entry(format, "2", 6))
+				if got := look(t, c.rdb, key); got != "value 6" {
+					t.Errorf("%s: stored anew it is %s", key, got)
+				}
+			}
+		}
+	}
+}
+
 // Who watches a client must be able to tell what a sweep takes away: wtcachetest shows it to its users.
 func TestSweptKeysAreThoseOfTheCommand(t *testing.T) {
 	a, _ := siblingsOf("user:1")
