@@ -24,6 +24,8 @@ type Env struct {
 	DatabaseURL, RedisURL string
 	// RealRedis is false where miniredis stands in.
 	RealRedis bool
+	// ManyDatabases says that the Redis has a database for each test.
+	ManyDatabases bool
 	// PostgresBin is the folder of the binaries that were used; RedisBin is the path of the server. Empty where the
 	// environment named a running server and no binaries were found.
 	PostgresBin, RedisBin string
@@ -118,10 +120,11 @@ func (e *Env) startPostgres(ctx context.Context, opts PostgresOptions) error {
 func (e *Env) startRedis(ctx context.Context) error {
 	if url := os.Getenv("WTCACHE_TEST_REDIS_URL"); url != "" {
 		e.RedisURL, e.RealRedis = url, os.Getenv("WTCACHE_TEST_REDIS_FAKE") != "1"
+		e.ManyDatabases = os.Getenv("WTCACHE_TEST_REDIS_MANY") == "1"
 		e.RedisBin, _ = findRedis(nil)
 		return nil
 	}
-	r, err := e.site.redis(ctx)
+	r, err := e.site.redis(ctx, manyDatabases()...)
 	if errors.Is(err, ErrNoServer) {
 		e.RedisURL, e.stopFake, err = startMiniredis()
 		return err
@@ -129,7 +132,7 @@ func (e *Env) startRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.RedisURL, e.RedisBin, e.RealRedis = r.url(), r.bin, true
+	e.RedisURL, e.RedisBin, e.RealRedis, e.ManyDatabases = r.url(), r.bin, true, true
 	return nil
 }
 

@@ -39,6 +39,12 @@ func newRedis(ctx context.Context, h *home, bin string, args ...string) (*redisS
 	return r, nil
 }
 
+// databases are how many a Redis has that tests share, so that hardly any two tests meet in one.
+const databases = 1000
+
+// manyDatabases are arguments of a Redis that tests share.
+func manyDatabases() []string { return []string{"--databases", strconv.Itoa(databases)} }
+
 func (r *redisServer) socket() string { return filepath.Join(r.dir, "redis.sock") }
 
 func (r *redisServer) addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }

@@ -34,7 +34,7 @@ func (s *site) sentinel(ctx context.Context, timeout time.Duration) (_ *redisSen
 		}
 	}()
 	set.nodes, err = startAll(sentinelRedis, func(int) (*redisServer, error) {
-		return s.redisNode(ctx, "--repl-diskless-sync-delay", "0")
+		return s.redisNode(ctx, append(manyDatabases(), "--repl-diskless-sync-delay", "0")...)
 	})
 	if err != nil {
 		return nil, err
@@ -138,12 +138,13 @@ var sharedSentinel = sync.OnceValues(func() (*redisSentinel, error) {
 })
 
 // Sentinel returns the URL of the Redis with Sentinels that the tests of this process share, for redis.ParseFailoverURL,
-// starting it at the first call: a master, two replicas and three Sentinels. Tests keep apart by KeyPrefix and break nothing.
+// starting it at the first call: a master, two replicas and three Sentinels. Tests keep apart by KeyPrefix and break nothing; they
+// have databases as with RealRedis.
 func Sentinel(t testing.TB) string {
 	t.Helper()
 	set, err := sharedSentinel()
 	require(t, err)
-	return set.url()
+	return ownDatabase(t, set.nodes[0].url(), set.url())
 }
 
 // RedisSentinel is a further Redis with Sentinels for one test. Its methods end the test on an error. Not for concurrent use.

@@ -5,14 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/url"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 )
 
 // shared holds the servers of a test binary. Nothing closes it: the watchdog does when the process ends.
@@ -40,6 +43,9 @@ func Postgres(t testing.TB) string {
 // Redis returns the URL of the Redis that the tests of this process share, starting it at the first call. Tests keep apart
 // by KeyPrefix and never empty the server. It may be miniredis, except under WTCACHE_TEST_REQUIRE=1; a test that
 // miniredis would mislead calls RealRedis.
+//
+// A server that was started for tests has many databases, and the URL names one for the test: a walk through all keys
+// (SCAN) hardly meets others'. Subtests of a test that has called Redis or RealRedis are in its database.
 func Redis(t testing.TB) string {
 	t.Helper()
 	env, err := sharedRedis()
@@ -47,7 +53,7 @@ func Redis(t testing.TB) string {
 	if !env.RealRedis && required() {
 		require(t, errOnlyMiniredis)
 	}
-	return env.RedisURL
+	return env.redisFor(t)
 }
 
 // RealRedis is Redis for tests of what miniredis lacks: expiry, TIME, number formats in scripts, CONFIG, CLIENT, WAIT.
@@ -58,7 +64,70 @@ func RealRedis(t testing.TB) string {
 	if !env.RealRedis {
 		require(t, errOnlyMiniredis)
 	}
-	return env.RedisURL
+	return env.redisFor(t)
+}
+
+func (e *Env) redisFor(t testing.TB) string {
+	t.Helper()
+	if !e.ManyDatabases {
+		return e.RedisURL
+	}
+	return ownDatabase(t, e.RedisURL, e.RedisURL)
+}
+
+// databaseOf has the number of each test's database, by the server's URL and the test's name.
+var databaseOf sync.Map
+
+// ownDatabase gives serverURL, or another URL that leads to that server, with the database of the test: that of the nearest
+// test around it that has one, or else one drawn at random, since processes share the server and do not know each other's.
+func ownDatabase(t testing.TB, serverURL, withURL string) string {
+	t.Helper()
+	for name := t.Name(); ; {
+		if n, ok := databaseOf.Load(serverURL + " " + name); ok {
+			return inDatabase(t, withURL, n.(int))
+		}
+		at := strings.LastIndexByte(name, '/')
+		if at < 0 {
+			break
+		}
+		name = name[:at]
+	}
+	n, _ := databaseOf.LoadOrStore(serverURL+" "+t.Name(), 1+mathrand.IntN(databases-1))
+	// In each database the server is to be known since always (see vouch).
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	first, own := connectRedis(t, inDatabase(t, serverURL, 0)), connectRedis(t, inDatabase(t, serverURL, n.(int)))
+	defer first.Close()
+	defer own.Close()
+	known, err := first.HGetAll(ctx, Registry).Result()
+	if err == nil && len(known) > 0 {
+		err = own.HSet(ctx, Registry, known).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inDatabase(t, withURL, n.(int))
+}
+
+func inDatabase(t testing.TB, redisURL string, n int) string {
+	t.Helper()
+	u, err := url.Parse(redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("db", strconv.Itoa(n))
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func connectRedis(t testing.TB, redisURL string) *redis.Client {
+	t.Helper()
+	opts, err := redis.ParseURL(redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return redis.NewClient(opts)
 }
 
 var errOnlyMiniredis = fmt.Errorf("%w: this test needs a real Redis and there is only miniredis; install one with %s", ErrNoServer, installRedis)

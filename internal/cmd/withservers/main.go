@@ -153,6 +153,9 @@ func variables(env *testenv.Env) []string {
 	if !env.RealRedis {
 		vars = append(vars, "WTCACHE_TEST_REDIS_FAKE=1")
 	}
+	if env.ManyDatabases {
+		vars = append(vars, "WTCACHE_TEST_REDIS_MANY=1")
+	}
 	return vars
 }
 
