@@ -255,3 +255,38 @@ func (l *ledger) settledByOthers(schema string) {
 	settled(l.t, l.plain, schema)
 	eventually(l.t, "the process hears that it was taken for dead", func() bool { return l.stats().Outbox.Lost == 1 })
 }
+
+// A statement that has committed counts as committed, or in doubt, also where the client cannot decode the rows that it returns. Where others have
+// settled everything before it nobody else would make its old entry absent.
+func TestQueueOfRowsThatCannotBeDecoded(t *testing.T) {
+	// pgx takes a bytea in text for hexadecimal digits.
+	proxy := testenv.ProxyURL(t, withParameter(testenv.Postgres(t), "bytea_output=escape&default_query_exec_mode=exec"))
+	l, link, schema := cutLedger(t, ledgerSetup{postgres: proxy.URL}, fewKeys, func(c *wtcache.Config) { c.FenceLife = time.Second })
+	well := l.beside(ledgerSetup{config: withOutbox(t, schema)})
+	well.warm(1)
+	link.Pause()
+	l.filled()
+	trap := proxy.HoldRequest("::bytea")
+	returned := make(chan error, 1)
+	go func() {
+		rows, err := l.db.Query(setOne + ` RETURNING '\x01'::bytea`)
+		if err == nil {
+			_ = rows.Close()
+		}
+		returned <- err
+	}()
+	await(t, "the statement", trap.Reached())
+	l.settledByOthers(schema)
+	eventually(t, "a reader fills the old row", func() bool { _, read := well.reads(1); return read.FromCache })
+	trap.Release()
+	if err := await(t, "the caller's error", returned); err == nil || sqlState(err) != "" {
+		t.Fatalf("got %v, want an error of the client's own", err)
+	}
+	l.wantRow(1, 1)
+	link.Resume()
+	eventually(t, "the old row is cached no more", func() bool {
+		n, there := well.entry(1)
+		return !there || n == 1
+	})
+	well.wantTrue()
+}
