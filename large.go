@@ -91,13 +91,13 @@ func (c *conn) whole(st *step, reason string) *step {
 // sweepAhead deletes values while a large write runs that commits by itself: less is left for the sweep, which
 // comes before COMMIT and changes in nothing. In a transaction of the caller's, which may be rolled back, it does
 // nothing. Nobody waits for it: the write holds its locks when it calls stop, and a value that is deleted late is
-// a miss.
+// a miss. While Redis is known to be down its request is refused as all others are, and it ends.
 //
 // Where replicas have to acknowledge what is deleted it is left to the sweep: that waits for what it has
 // deleted itself. So are rules whose writes go without fences.
 func (c *conn) sweepAhead(ctx context.Context, st *step) (stop func()) {
 	e := c.engine
-	if !st.ahead || e.sync.Down() || slices.ContainsFunc(st.coarse, func(t *rules.Table) bool { return t.Rule.WaitReplicas > 0 || e.eventual(t) }) {
+	if !st.ahead || slices.ContainsFunc(st.coarse, func(t *rules.Table) bool { return t.Rule.WaitReplicas > 0 || e.eventual(t) }) {
 		return func() {}
 	}
 	ctx, stop = context.WithCancel(ctx)

@@ -198,35 +198,95 @@ func TestQueueOfAStatementThatOutlivesItsCaller(t *testing.T) {
 }
 
 // A process that is stopped before its COMMIT, for so long that others have taken it for dead and settled everything in its place, has to see to
-// its commit itself: nobody else will, and the old entry would stay.
+// its commit itself: nobody else will, and the old entry would stay. What it owes are keys where the row was captured before everything was
+// owed, and else the table's entries. An eventual rule's keys have no fence and are owed all the same.
 func TestQueueOfACommitThatOthersHaveSettledTooEarly(t *testing.T) {
-	l, link, schema := cutLedger(t, ledgerSetup{}, fewKeys)
+	for _, rule := range bothConsistencies {
+		for _, captured := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%scaptured: %t", rule, captured), func(t *testing.T) {
+				l, link, schema := cutLedger(t, ledgerSetup{rule: rule}, fewKeys)
+				well := l.beside(ledgerSetup{rule: rule, config: withOutbox(t, schema)})
+				well.warm(1)
+				tx := begin(t, l.db, nil)
+				write := func() {
+					if _, err := tx.Exec(setOne); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if captured {
+					write()
+				}
+				link.Pause()
+				l.filled()
+				if !captured {
+					write()
+				}
+				settledForTheDead := false
+				wtcache.AtCrashPoint(t, func(point string) {
+					if point != "fenced" || settledForTheDead {
+						return
+					}
+					settledForTheDead = true
+					l.settledByOthers(schema)
+					eventually(t, "a reader fills the old row", func() bool { _, read := well.reads(1); return read.FromCache })
+				})
+				if err := tx.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if !settledForTheDead {
+					t.Fatal("the write did not come to its COMMIT")
+				}
+				l.wantRow(1, 1)
+				link.Resume()
+				eventually(t, "nothing is owed", func() bool { return l.stats().Redis.Owed == 0 })
+				settled(t, l.plain, schema)
+				well.wantTrue()
+			})
+		}
+	}
+}
+
+// settledByOthers has other processes take this one for dead and settle everything in its place, and waits until it has heard of it.
+func (l *ledger) settledByOthers(schema string) {
+	l.t.Helper()
+	if _, err := l.plain.Exec("UPDATE " + schema + ".outage SET seen_at = seen_at - interval '1 minute'"); err != nil {
+		l.t.Error(err)
+	}
+	settled(l.t, l.plain, schema)
+	eventually(l.t, "the process hears that it was taken for dead", func() bool { return l.stats().Outbox.Lost == 1 })
+}
+
+// A statement that has committed counts as committed, or in doubt, also where the client cannot decode the rows that it returns. Where others have
+// settled everything before it nobody else would make its old entry absent.
+func TestQueueOfRowsThatCannotBeDecoded(t *testing.T) {
+	// pgx takes a bytea in text for hexadecimal digits.
+	proxy := testenv.ProxyURL(t, withParameter(testenv.Postgres(t), "bytea_output=escape&default_query_exec_mode=exec"))
+	l, link, schema := cutLedger(t, ledgerSetup{postgres: proxy.URL}, fewKeys, func(c *wtcache.Config) { c.FenceLife = time.Second })
 	well := l.beside(ledgerSetup{config: withOutbox(t, schema)})
 	well.warm(1)
 	link.Pause()
 	l.filled()
-	settledForTheDead := false
-	wtcache.AtCrashPoint(t, func(point string) {
-		if point != "fenced" || settledForTheDead {
-			return
+	trap := proxy.HoldRequest("::bytea")
+	returned := make(chan error, 1)
+	go func() {
+		rows, err := l.db.Query(setOne + ` RETURNING '\x01'::bytea`)
+		if err == nil {
+			_ = rows.Close()
 		}
-		settledForTheDead = true
-		if _, err := l.plain.Exec("UPDATE " + schema + ".outage SET seen_at = seen_at - interval '1 minute'"); err != nil {
-			t.Error(err)
-		}
-		settled(t, l.plain, schema)
-		eventually(t, "a reader fills the old row", func() bool { _, read := well.reads(1); return read.FromCache })
-		eventually(t, "the process hears that it was taken for dead", func() bool { return l.stats().Outbox.Lost == 1 })
-	})
-	if err := inOneTx(setOne)(t.Context(), l.db); err != nil {
-		t.Fatal(err)
-	}
-	if !settledForTheDead {
-		t.Fatal("the write did not come to its COMMIT")
+		returned <- err
+	}()
+	await(t, "the statement", trap.Reached())
+	l.settledByOthers(schema)
+	eventually(t, "a reader fills the old row", func() bool { _, read := well.reads(1); return read.FromCache })
+	trap.Release()
+	if err := await(t, "the caller's error", returned); err == nil || sqlState(err) != "" {
+		t.Fatalf("got %v, want an error of the client's own", err)
 	}
 	l.wantRow(1, 1)
 	link.Resume()
-	eventually(t, "nothing is owed", func() bool { return l.stats().Redis.Owed == 0 })
-	settled(t, l.plain, schema)
+	eventually(t, "the old row is cached no more", func() bool {
+		n, there := well.entry(1)
+		return !there || n == 1
+	})
 	well.wantTrue()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/fstest"
 
 	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/cachesync"
@@ -48,6 +49,64 @@ func TestPostgresFailoverLosesCommits(t *testing.T) {
 		_, err := l.cache.Get(context.Background(), "accounts", &a, 1)
 		return err != nil
 	})
+}
+
+// A connection to a standby lives on when that is promoted, and what is written over it tells the timeline: also a coarse write, of which no
+// row is captured. Else its process would serve the entries of lost commits until it opens another connection, or their ttl has passed.
+func TestPostgresFailoverUnderAConnection(t *testing.T) {
+	p := newPair(t, nil)
+	l := newLedger(t, ledgerSetup{server: p.primary.URL})
+	rules := l.rules("")
+	rules["owners.yaml"] = &fstest.MapFile{Data: []byte("table: " + l.schema + ".owners\nkey: \"" + l.prefix + "owner:{id}\"\n")}
+	both := func(c *wtcache.Config) { c.Rules = rules }
+	type service struct {
+		old, heir *ledger
+		backend   int // of the heir's only connection
+	}
+	services := map[string]service{} // by what they write
+	for _, text := range []string{"INSERT INTO owners VALUES (1)", "WITH w AS (INSERT INTO owners VALUES (2)) SELECT 1"} {
+		redis := testenv.NewRedis(t).URL // its own: processes tell each other of a timeline there
+		old := l.beside(ledgerSetup{redis: redis, config: both})
+		old.rdb = redisClient(t, redis)
+		old.exec("UPDATE accounts SET n = 1 WHERE id = 1")
+		p.standby.CatchUp()
+		there := *old
+		there.dsn = withSearchPath(t, p.standby.URL, l.schema)
+		heir := there.beside(ledgerSetup{redis: redis, config: both})
+		heir.plain = openPlain(t, heir.dsn)
+		heir.db.SetMaxOpenConns(1)
+		if n, read := heir.reads(1); n != 1 || !read.FromCache {
+			t.Fatalf("account 1 is read as %d (from cache: %v) before the failover", n, read.FromCache)
+		}
+		services[text] = service{old, heir, heir.backend()}
+	}
+	p.standby.Depart()
+	for _, s := range services {
+		s.old.exec("UPDATE accounts SET n = 2 WHERE id = 1") // not at the standby
+	}
+	p.standby.Promote()
+	for text, s := range services {
+		s.heir.exec(text)
+		s.heir.wantRow(1, 1) // the commit of 2 is lost
+		if n, there := s.heir.entry(1); !there || n != 2 {
+			t.Fatalf("%s: the lost commit's entry is %d (there: %v): nothing is tested", text, n, there)
+		}
+		if s.heir.backend() != s.backend {
+			t.Fatalf("%s: the connection did not live on: nothing is tested", text)
+		}
+		if n := s.heir.read(1); n != 1 {
+			t.Errorf("after %s a row is served as %d, the database has 1", text, n)
+		}
+	}
+}
+
+// backend names the connection of a pool that has one.
+func (l *ledger) backend() (pid int) {
+	l.t.Helper()
+	if err := l.db.QueryRow("SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		l.t.Fatal(err)
+	}
+	return pid
 }
 
 // A commit whose fence no replica has would be undone, for readers, by a failover of Redis.

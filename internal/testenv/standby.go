@@ -161,6 +161,13 @@ func (s *Standby) Resume() {
 	s.query("SELECT pg_wal_replay_resume()::text")
 }
 
+// Depart ends the streaming for good: the standby goes on to answer, and gets nothing of what is committed from now on.
+func (s *Standby) Depart() {
+	s.t.Helper()
+	s.query("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()::text")
+	s.await("nothing is received any more", "SELECT (count(*) = 0)::text FROM pg_stat_wal_receiver")
+}
+
 // CatchUp waits until the standby has replayed all that was committed on the primary when it was called.
 func (s *Standby) CatchUp() {
 	s.t.Helper()
