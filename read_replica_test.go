@@ -28,7 +28,7 @@ type mirrored struct {
 func newMirrored(t *testing.T, rule string) *mirrored {
 	t.Helper()
 	port := freePort(t) // a replica follows over TCP alone
-	m := &mirrored{primary: testenv.NewRedis(t, "--port", port, "--repl-diskless-sync-delay", "0"), second: testenv.NewRedis(t), asked: &commands{}}
+	m := &mirrored{primary: testenv.NewRedis(t, "--port", port, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"), second: testenv.NewRedis(t), asked: &commands{}}
 	m.replica = redisClient(t, m.second.URL)
 	s := itemsSetup(rule)
 	s.redis = m.primary.URL
