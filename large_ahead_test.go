@@ -7,6 +7,7 @@ import (
 
 	"github.com/wtcache/wtcache"
 	"github.com/wtcache/wtcache/internal/testenv"
+	"github.com/wtcache/wtcache/rules"
 )
 
 // heldUp runs a large write that another transaction holds up, calls fn meanwhile, and lets it go on.
@@ -48,6 +49,19 @@ func TestSweepAheadOfALargeWrite(t *testing.T) {
 		}
 	})
 	wantCrowdRows(t, h, 1)
+}
+
+// Sweeps do not look for the headers of rules that have none. Were they told so of one that has, a sweep would leave each of
+// them until it expires.
+func TestSweepsLookForHeadersWhereARuleHasThem(t *testing.T) {
+	for format, want := range map[rules.Format]bool{
+		rules.FormatEnvelope: false, rules.FormatHash: false, rules.FormatPlain: true, rules.FormatVersioned: true,
+	} {
+		rule := &rules.Rule{Entries: []*rules.Entry{{Format: rules.FormatEnvelope}, {Format: format}}}
+		if got := wtcache.HasHeaders(rule); got != want {
+			t.Errorf("%s: %t", format, got)
+		}
+	}
 }
 
 // A rollback costs nothing in Redis: in a transaction of the caller's nothing is deleted before its COMMIT.

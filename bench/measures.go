@@ -229,34 +229,27 @@ func txDual(w *way) action {
 	}
 }
 
-// batch updates rows in one transaction by hand, which is one round trip, and hands on the JSON of each.
-func (w *way) batch(ctx context.Context, r *rand.Rand, text string, ids []int64, each func(id int64, row []byte)) error {
-	var batch pgx.Batch
-	batch.Queue("BEGIN")
-	for _, id := range ids {
-		batch.Queue(text, r.Int64N(100), id).QueryRow(func(row pgx.Row) error {
-			var id int64
-			var payload []byte
-			if err := row.Scan(&id, &payload); err != nil {
-				return err
-			}
-			each(id, payload)
-			return nil
-		})
-	}
-	batch.Queue("COMMIT")
-	return w.pool.SendBatch(ctx, &batch).Close()
-}
-
+// txBest updates rows in one transaction by hand, which is one round trip.
 func txBest(w *way) action {
 	text := w.returningJSON()
 	return func(ctx context.Context, r *rand.Rand) error {
-		pipe := w.redis.Pipeline()
-		err := w.batch(ctx, r, text, w.someIDs(r), func(id int64, row []byte) { pipe.Set(ctx, w.entry(id), row, ttl) })
-		if err != nil {
+		pipe, batch := w.redis.Pipeline(), pgx.Batch{}
+		batch.Queue("BEGIN")
+		for _, id := range w.someIDs(r) {
+			batch.Queue(text, r.Int64N(100), id).QueryRow(func(row pgx.Row) error {
+				var payload []byte
+				if err := row.Scan(&id, &payload); err != nil {
+					return err
+				}
+				pipe.Set(ctx, w.entry(id), payload, ttl)
+				return nil
+			})
+		}
+		batch.Queue("COMMIT")
+		if err := w.pool.SendBatch(ctx, &batch).Close(); err != nil {
 			return err
 		}
-		_, err = pipe.Exec(ctx)
+		_, err := pipe.Exec(ctx)
 		return err
 	}
 }

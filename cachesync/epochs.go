@@ -40,6 +40,9 @@ func Epochs(ctx context.Context, rdb redis.UniversalClient) ([]Epoch, error) {
 	return all, explain(ctx, err)
 }
 
+// sinceLua reads a field where epoch.lua writes it.
+const sinceLua = `redis.pcall('SELECT', 0) return redis.call('HGET', KEYS[1], ARGV[1])`
+
 func epochAt(ctx context.Context, node redis.UniversalClient, server, registry string) ([]Epoch, error) {
 	ask := func(ctx context.Context, cmd redis.Cmder) error { return node.Process(ctx, cmd) }
 	who, err := whoAnswers(ctx, ask)
@@ -49,7 +52,7 @@ func epochAt(ctx context.Context, node redis.UniversalClient, server, registry s
 		}
 		return nil, err
 	}
-	millis, err := node.HGet(ctx, registry, who.String()).Int64()
+	millis, err := node.Eval(ctx, sinceLua, []string{registry}, who.String()).Int64()
 	switch {
 	case err == redis.Nil || isSilence(err):
 		return nil, nil

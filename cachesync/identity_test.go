@@ -364,3 +364,15 @@ func TestRegistryIsTheServers(t *testing.T) {
 		t.Error("the registry lies beside the entries, or they beside it")
 	}
 }
+
+// The registry lies in database 0, whatever database a program uses: status must find it there.
+func TestEpochsOfAnotherDatabase(t *testing.T) {
+	server := testenv.NewRedis(t)
+	for _, db := range []int{0, 7} {
+		rdb := dial(t, server.URL, func(o *redis.Options) { o.DB = db })
+		store(t, newTestClient(t, rdb, Options{}), testenv.KeyPrefix(t)+"1", entry(Envelope, "1", 5)) // it has met the server
+		if all, err := Epochs(t.Context(), rdb); err != nil || len(all) != 1 {
+			t.Errorf("database %d: %v, %v, want the server's epoch", db, all, err)
+		}
+	}
+}

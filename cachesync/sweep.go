@@ -85,7 +85,7 @@ func (c *Client) SweepAhead(ctx context.Context, globs []string) (done <-chan st
 
 func (c *Client) walkAhead(ctx context.Context, node redis.UniversalClient, globs []string) error {
 	for _, glob := range globs {
-		w := walker{Client: c, node: node, glob: glob, headers: !c.o.NoHeaders, ahead: true}
+		w := walker{c: c, node: node, glob: glob, headers: !c.o.NoHeaders, ahead: true}
 		err := w.walk(ctx)
 		c.stats.SweptKeys.Add(int64(w.touched))
 		if err != nil {
@@ -99,7 +99,7 @@ func (c *Client) walk(ctx context.Context, globs []string, replicas int) (int, e
 	var touched atomic.Int64
 	err := c.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
 		for _, glob := range globs {
-			w := walker{Client: c, node: node, glob: glob, headers: !c.o.NoHeaders, replicas: replicas}
+			w := walker{c: c, node: node, glob: glob, headers: !c.o.NoHeaders, replicas: replicas}
 			err := w.walk(ctx)
 			touched.Add(int64(w.touched))
 			if err != nil {
@@ -163,17 +163,18 @@ func decodeScan(ctx context.Context, r reply) (names []string, next string, err 
 // nothing else, and to delete that takes no script, which would cost ten times as much: what is met under a key's own
 // name is deleted, and what is met under a sibling's is for the script. SCAN gives all names that are there all the
 // time, so a lease or a fence is met under its own name, too. What one page asks for goes out with the request for
-// the next. Where replicas are waited for all is for the
-// script, which is sent once: tried again it would find nothing to delete, and since Redis 7.2 a connection
-// that has changed nothing has nothing to WAIT for.
+// the next.
+//
+// Where replicas are waited for all is for the script, which is sent once: tried again it would find nothing to
+// delete, and since Redis 7.2 a connection that has changed nothing has nothing to WAIT for.
 type walker struct {
-	*Client
+	c        *Client
 	node     redis.UniversalClient
 	glob     string
 	replicas int
 	ahead    bool // values alone, and what fails is left
-	// headers says that a value's header is deleted with it. Without it one stands for nothing, but it would take up room
-	// until it expires.
+	// headers says that a value's header is deleted with it. A header without a value is served to nobody, but takes up room,
+	// and a script in each walk, until it expires.
 	headers bool
 	touched int
 }
@@ -189,6 +190,9 @@ func (w *walker) walk(ctx context.Context) error {
 		values, siblings = w.page(names)
 		if err := w.end(ctx, siblings); err != nil {
 			return err
+		}
+		if w.ahead && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if next == "0" {
 			_, _, err := w.turn(ctx, values, "")
@@ -208,14 +212,14 @@ func (w *walker) turn(ctx context.Context, values []string, cursor string) (name
 	if len(cmds) == 0 {
 		return nil, "", nil
 	}
-	replies := w.do(ctx, w.node, cmds)
-	left := w.deleted(replies[:n], values)
-	if cursor != "" {
-		if names, next, err = decodeScan(ctx, replies[n]); err != nil {
-			return nil, "", err
-		}
+	replies := w.c.do(ctx, w.node, cmds)
+	if err := w.end(ctx, w.deleted(replies[:n], values)); err != nil || cursor == "" {
+		return nil, "", err
 	}
-	return names, next, w.end(ctx, left)
+	if replies[n].err != nil && n > 0 && !w.ahead {
+		return w.turn(ctx, nil, cursor) // the connection was lost, and the script has come through since
+	}
+	return decodeScan(ctx, replies[n])
 }
 
 // end makes keys absent by the script.
@@ -223,7 +227,7 @@ func (w *walker) end(ctx context.Context, keys []string) error {
 	if len(keys) == 0 || w.ahead {
 		return nil
 	}
-	n, err := w.invalidate(ctx, keys, "", w.replicas)
+	n, err := w.c.invalidate(ctx, keys, "", w.replicas)
 	w.touched += n
 	return err
 }
@@ -248,10 +252,8 @@ func (w *walker) deletions(ctx context.Context, keys []string) (cmds []redis.Cmd
 		args[0] = "del"
 		for _, key := range some {
 			args = append(args, key)
-			if !w.headers {
-				continue
-			}
-			if s, ok := siblingsOf(key); ok {
+			if w.headers {
+				s, _ := siblingsOf(key) // owned has seen that it may have some
 				args = append(args, s.meta)
 			}
 		}
@@ -260,9 +262,9 @@ func (w *walker) deletions(ctx context.Context, keys []string) (cmds []redis.Cmd
 	return cmds
 }
 
-// together is how many keys a command may delete: in a Cluster they lie in different slots.
+// together is how many keys a command may delete, at least one: in a Cluster they lie in different slots.
 func (w *walker) together(keys []string) int {
-	if w.single {
+	if w.c.single {
 		return max(1, len(keys))
 	}
 	return 1
@@ -281,7 +283,7 @@ func (w *walker) deleted(replies []reply, keys []string) (left []string) {
 		}
 		w.touched += int(min(n, int64(len(some)))) // a value and its header are one
 	}
-	w.stats.Invalidations.Add(int64(len(keys) - len(left)))
+	w.c.stats.Invalidations.Add(int64(len(keys) - len(left)))
 	return left
 }
 

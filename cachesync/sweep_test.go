@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wtcache/wtcache/internal/testenv"
 )
@@ -128,22 +131,59 @@ func TestSweepErrors(t *testing.T) {
 	}
 }
 
-// The caller commits on what a sweep says: it must not call a value gone whose deletion did not arrive.
+// The caller commits on what a sweep says: it must not call a value gone whose deletion did not arrive. After that of the second
+// walk nobody comes by.
 func TestSweepIsNotDoneWithoutAnAnswer(t *testing.T) {
 	for _, cut := range []func(*testenv.Proxy, string) <-chan struct{}{(*testenv.Proxy).CutRequest, (*testenv.Proxy).CutReply} {
 		proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
 		c := newTestClient(t, dial(t, proxy.URL), Options{})
 		key := testenv.KeyPrefix(t) + "1"
-		mustFence(t, c, key).Apply(t.Context(), map[string]Entry{key: entry(Envelope, "1", 5)})
-		done := cut(proxy, "del")
+		var done <-chan struct{}
+		c.hooks.swept = func() {
+			store(t, c, key, entry(Envelope, "1", 5))
+			done = cut(proxy, "del")
+		}
 		_, err := c.Sweep(t.Context(), []string{key})
 		<-done
 		if there := c.rdb.Exists(t.Context(), key).Val() != 0; there && err == nil {
 			t.Error("the value is still there, and the sweep is done")
 		}
+		c.hooks.swept = nil
 		if _, err := c.Sweep(t.Context(), []string{key}); err != nil || c.rdb.Exists(t.Context(), key).Val() != 0 {
 			t.Errorf("the next sweep: %v", err)
 		}
+	}
+}
+
+// The same where Redis gives a page and refuses the deletions that came with the request.
+func TestSweepIsNotDoneWhereDeletionsAreRefused(t *testing.T) {
+	server := testenv.NewRedis(t)
+	admin := dial(t, server.URL)
+	keys, entries := manyKeys("user:", 2000, Envelope)
+	mustFence(t, newTestClient(t, admin, Options{}), keys...).Apply(t.Context(), entries)
+	if err := admin.Do(t.Context(), "acl", "setuser", "weak", "on", "nopass", "~*", "+@all", "-del").Err(); err != nil {
+		t.Fatal(err)
+	}
+	weak := dial(t, server.URL, func(o *redis.Options) { o.Username, o.Password = "weak", "x" })
+	if n, err := newTestClient(t, weak, Options{}).Sweep(t.Context(), []string{"user:*"}); err == nil {
+		t.Errorf("done, with %d met and %d left", n, admin.DBSize(t.Context()).Val())
+	}
+}
+
+// A coarse write must not fail for one connection that is lost in the middle of its walk.
+func TestSweepOutlivesALostConnection(t *testing.T) {
+	proxy := testenv.ProxyURL(t, testenv.RealRedis(t))
+	c := newTestClient(t, dial(t, proxy.URL), Options{})
+	prefix := testenv.KeyPrefix(t)
+	keys, entries := manyKeys(prefix, 3*scanCount, Envelope) // some pages
+	mustFence(t, c, keys...).Apply(t.Context(), entries)
+	cut := proxy.CutReply("del") // and the next page's
+	if _, err := c.Sweep(t.Context(), []string{prefix + "*"}); err != nil {
+		t.Error(err)
+	}
+	<-cut
+	if left := c.rdb.Keys(t.Context(), prefix+"*").Val(); len(left) > 0 {
+		t.Errorf("%d keys are left", len(left))
 	}
 }
 
@@ -193,34 +233,77 @@ func TestChunks(t *testing.T) {
 // served after a sweep, and what is stored next must be whole.
 func TestSweepWithoutHeadersEndsEntriesThatHaveOne(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
-		c := newTestClient(t, dial(t, testenv.RealRedis(t)), Options{NoHeaders: true})
+		rdb := dial(t, testenv.RealRedis(t))
+		sent := &deletions{}
+		rdb.AddHook(sent)
+		c := newTestClient(t, rdb, Options{NoHeaders: true})
 		prefix, ctx := testenv.KeyPrefix(t), t.Context()
-		for _, format := range allFormats {
-			for i := range 20 { // some values are met before the first header, most after it
-				key := fmt.Sprintf("%s%s%d", prefix, format, i)
-				store(t, c, key, entry(format, "1", 5))
+		sweep := func() {
+			t.Helper()
+			keys, entries := manyKeys(prefix+"bare", 3*scanCount, Envelope) // some pages
+			mustFence(t, c, keys...).Apply(ctx, entries)
+			if ahead {
+				<-c.SweepAhead(ctx, []string{prefix + "*"})
+			}
+			if _, err := c.Sweep(ctx, []string{prefix + "*"}); err != nil {
+				t.Fatal(err)
+			}
+			if left := c.rdb.Keys(ctx, prefix+"bare*").Val(); len(left) > 0 {
+				t.Errorf("%d keys are left, like %s", len(left), left[0])
 			}
 		}
-		if ahead {
-			<-c.SweepAhead(ctx, []string{prefix + "*"})
+		sweep()
+		if bare, headed := sent.bare.Load(), sent.headed.Load(); bare == 0 || headed > 0 {
+			t.Errorf("%d deletions without headers and %d with some, where there is none", bare, headed)
 		}
-		if _, err := c.Sweep(ctx, []string{prefix + "*"}); err != nil {
-			t.Fatal(err)
-		}
-		for _, format := range allFormats {
+		had := map[string]Format{}
+		for _, format := range []Format{Plain, Versioned} {
 			for i := range 20 {
 				key := fmt.Sprintf("%s%s%d", prefix, format, i)
-				names, _ := siblingsOf(key)
-				if n, err := c.rdb.Exists(ctx, names.key, names.pointer, names.control).Result(); n != 0 || err != nil {
-					t.Errorf("%s: %d of value, pointer and control state are there (%v)", key, n, err)
-				}
-				store(t, c, key, entry(format, "2", 6))
-				if got := look(t, c.rdb, key); got != "value 6" {
-					t.Errorf("%s: stored anew it is %s", key, got)
-				}
+				store(t, c, key, entry(format, "1", 5))
+				had[key] = format
+			}
+		}
+		sweep()
+		if sent.headed.Load() == 0 {
+			t.Error("no headers were deleted where there were some")
+		}
+		for key, format := range had {
+			names, _ := siblingsOf(key)
+			if n, err := c.rdb.Exists(ctx, names.key, names.pointer, names.control).Result(); n != 0 || err != nil {
+				t.Errorf("%s: %d of value, pointer and control state are there (%v)", key, n, err)
+			}
+			store(t, c, key, entry(format, "2", 6))
+			if got := look(t, c.rdb, key); got != "value 6" {
+				t.Errorf("%s: stored anew it is %s", key, got)
 			}
 		}
 	}
+}
+
+// deletions counts commands that delete values alone, and those that delete headers, too.
+type deletions struct{ bare, headed atomic.Int64 }
+
+func (d *deletions) note(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		switch args := cmd.Args(); {
+		case cmd.Name() != "del":
+		case slices.ContainsFunc(args, func(arg any) bool { return isHeader(fmt.Sprint(arg)) }):
+			d.headed.Add(1)
+		default:
+			d.bare.Add(1)
+		}
+	}
+}
+
+func (d *deletions) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d *deletions) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { d.note(cmd); return next(ctx, cmd) }
+}
+
+func (d *deletions) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { d.note(cmds...); return next(ctx, cmds) }
 }
 
 // Who watches a client must be able to tell what a sweep takes away: wtcachetest shows it to its users.

@@ -111,8 +111,9 @@ func repeated(sql string, tokens []token) (twice []int) {
 		if t.kind != tokParam {
 			continue
 		}
-		n, err := strconv.Atoi(sql[t.start+1 : t.end])
-		if err != nil || n > maxParams {
+		long, err := strconv.ParseInt(sql[t.start+1:t.end], 10, 64)
+		n := int(int32(long)) // as Postgres reads it
+		if err != nil || n < 0 || n > maxParams {
 			continue
 		}
 		if n >= len(times) {

@@ -120,7 +120,7 @@ func (e *Env) startPostgres(ctx context.Context, opts PostgresOptions) error {
 func (e *Env) startRedis(ctx context.Context) error {
 	if url := os.Getenv("WTCACHE_TEST_REDIS_URL"); url != "" {
 		e.RedisURL, e.RealRedis = url, os.Getenv("WTCACHE_TEST_REDIS_FAKE") != "1"
-		e.ManyDatabases = os.Getenv("WTCACHE_TEST_REDIS_MANY") == "1"
+		e.ManyDatabases = os.Getenv("WTCACHE_TEST_REDIS_MANY") == url
 		e.RedisBin, _ = findRedis(nil)
 		return nil
 	}

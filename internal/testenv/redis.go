@@ -39,8 +39,12 @@ func newRedis(ctx context.Context, h *home, bin string, args ...string) (*redisS
 	return r, nil
 }
 
-// databases are how many a Redis has that tests share, so that hardly any two tests meet in one.
-const databases = 1000
+// databases are how many a Redis has that tests share, so that hardly any two tests meet in one. The first ones, which
+// every Redis has, are left to programs that look for an empty one.
+const (
+	databases     = 1000
+	firstDatabase = 16
+)
 
 // manyDatabases are arguments of a Redis that tests share.
 func manyDatabases() []string { return []string{"--databases", strconv.Itoa(databases)} }

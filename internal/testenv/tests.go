@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 )
 
 // shared holds the servers of a test binary. Nothing closes it: the watchdog does when the process ends.
@@ -92,20 +91,7 @@ func ownDatabase(t testing.TB, serverURL, withURL string) string {
 		}
 		name = name[:at]
 	}
-	n, _ := databaseOf.LoadOrStore(serverURL+" "+t.Name(), 1+mathrand.IntN(databases-1))
-	// In each database the server is to be known since always (see vouch).
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	first, own := connectRedis(t, inDatabase(t, serverURL, 0)), connectRedis(t, inDatabase(t, serverURL, n.(int)))
-	defer first.Close()
-	defer own.Close()
-	known, err := first.HGetAll(ctx, Registry).Result()
-	if err == nil && len(known) > 0 {
-		err = own.HSet(ctx, Registry, known).Err()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	n, _ := databaseOf.LoadOrStore(serverURL+" "+t.Name(), firstDatabase+mathrand.IntN(databases-firstDatabase))
 	return inDatabase(t, withURL, n.(int))
 }
 
@@ -119,15 +105,6 @@ func inDatabase(t testing.TB, redisURL string, n int) string {
 	q.Set("db", strconv.Itoa(n))
 	u.RawQuery = q.Encode()
 	return u.String()
-}
-
-func connectRedis(t testing.TB, redisURL string) *redis.Client {
-	t.Helper()
-	opts, err := redis.ParseURL(redisURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return redis.NewClient(opts)
 }
 
 var errOnlyMiniredis = fmt.Errorf("%w: this test needs a real Redis and there is only miniredis; install one with %s", ErrNoServer, installRedis)

@@ -154,7 +154,7 @@ func variables(env *testenv.Env) []string {
 		vars = append(vars, "WTCACHE_TEST_REDIS_FAKE=1")
 	}
 	if env.ManyDatabases {
-		vars = append(vars, "WTCACHE_TEST_REDIS_MANY=1")
+		vars = append(vars, "WTCACHE_TEST_REDIS_MANY="+env.RedisURL) // said of this one alone
 	}
 	return vars
 }

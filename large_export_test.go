@@ -1,0 +1,4 @@
+package wtcache
+
+// HasHeaders is for tests.
+var HasHeaders = hasHeaders
