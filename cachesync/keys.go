@@ -96,17 +96,18 @@ func isTagged(key string) bool {
 // owners gives the keys that a name found in Redis may belong to: itself, and
 // those whose sibling it is. Version keys belong to nobody: without a pointer
 // they are out of use, and whoever still reads one may find it until it expires.
-func owners(name string) []string {
-	found := []string{name}
+func owners(name string) []string { return append([]string{name}, siblingOf(name)...) }
+
+// siblingOf gives the keys whose sibling a name may be.
+func siblingOf(name string) []string {
 	base, ok := cutSuffix(name)
-	if !ok {
-		return found
+	switch {
+	case !ok:
+		return nil
+	case len(base) > 2 && base[0] == '{' && base[len(base)-1] == '}':
+		return []string{base, base[1 : len(base)-1]}
 	}
-	found = append(found, base)
-	if len(base) > 2 && base[0] == '{' && base[len(base)-1] == '}' {
-		found = append(found, base[1:len(base)-1])
-	}
-	return found
+	return []string{base}
 }
 
 // isHeader says whether a name is that of a key's header.

@@ -240,7 +240,8 @@ func (w *walker) page(names []string) (values, siblings []string) {
 	}
 	values, siblings = owned(names, w.glob)
 	if w.replicas > 0 {
-		return nil, append(siblings, values...)
+		slices.Sort(values)
+		return nil, append(siblings, slices.Compact(values)...)
 	}
 	return values, siblings
 }
@@ -287,20 +288,23 @@ func (w *walker) deleted(replies []reply, keys []string) (left []string) {
 	return left
 }
 
-// owned gives the keys behind the names found, once each, that the glob really
-// matches: those of which only the own name was found, and the others.
+// owned gives the keys behind the names found that the glob really matches: those of which only the own
+// name was found, as often as it was, and the others, once each.
 func owned(names []string, glob string) (values, siblings []string) {
 	values = make([]string, 0, len(names))
 	for _, name := range names {
 		if _, ok := mayHaveSiblings(name); ok && matchGlob(glob, name) {
 			values = append(values, name)
 		}
-		for _, key := range owners(name)[1:] {
+		for _, key := range siblingOf(name) {
 			s, ok := siblingsOf(key)
 			if ok && matchGlob(glob, key) && (name == s.control || name == s.meta || name == s.pointer) {
 				siblings = append(siblings, key)
 			}
 		}
+	}
+	if len(siblings) == 0 {
+		return values, nil
 	}
 	slices.Sort(siblings)
 	siblings = slices.Compact(siblings)
@@ -308,8 +312,7 @@ func owned(names []string, glob string) (values, siblings []string) {
 		_, there := slices.BinarySearch(siblings, key)
 		return there
 	})
-	slices.Sort(values)
-	return slices.Compact(values), siblings
+	return values, siblings
 }
 
 // SweptKeys gives the keys whose values a command of a sweep deletes, for those who watch a client's commands;
